@@ -1,0 +1,172 @@
+"""The errors that people meet: each has a code, what happened, why, and what to do next.
+
+SynthwardError
+ ├─ code    a name from CODES, stable across versions; scripts may match on it
+ ├─ what    what happened, with the names that the reader on this machine may see
+ ├─ why     why that matters, or why it was refused
+ └─ do      what to do next
+
+Only the code and its public text from CODES ever cross the wire (`public()`): `what` may name a hospital's file or
+patient and never leaves the machine on which it was raised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of both command lines."""
+
+    OK = 0
+    INTERNAL = 1
+    USAGE = 2
+    INPUT = 3
+    TRUST = 4
+    POLICY = 5
+    UNAVAILABLE = 6
+    STORAGE = 7
+    STATE = 8
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a code means to somebody who sees nothing else. `public` names no file, patient or pixel."""
+
+    exit: ExitCode
+    public: str
+
+
+CODES: dict[str, Code] = {
+    # Data that a site cannot use.
+    "intake.folder-unreadable": Code(ExitCode.INPUT, "the data folder cannot be read"),
+    "intake.layout": Code(ExitCode.INPUT, "the data folder lacks images/ or masks/"),
+    "intake.image-without-mask": Code(ExitCode.INPUT, "an image has no mask"),
+    "intake.mask-without-image": Code(ExitCode.INPUT, "a mask has no image"),
+    "intake.ambiguous-name": Code(ExitCode.INPUT, "two files share one name apart from their ending"),
+    "intake.size-differs": Code(ExitCode.INPUT, "an image and its mask differ in size"),
+    "intake.mask-not-binary": Code(ExitCode.INPUT, "a mask has more than two values"),
+    "intake.mask-empty": Code(ExitCode.INPUT, "a mask marks nothing"),
+    "intake.mask-full": Code(ExitCode.INPUT, "a mask marks everything"),
+    "intake.truncated": Code(ExitCode.INPUT, "an image file ends too early"),
+    "intake.too-large": Code(ExitCode.INPUT, "an image has more pixels than this site accepts"),
+    "intake.too-small": Code(ExitCode.INPUT, "an image is smaller than this site accepts"),
+    "intake.not-an-image": Code(ExitCode.INPUT, "a file is not an image of a supported kind"),
+    "intake.patients-unknown-image": Code(ExitCode.INPUT, "patients.csv names an image that is not there"),
+    "intake.patients-missing-image": Code(ExitCode.INPUT, "patients.csv lacks an image"),
+    "intake.patients-duplicate": Code(ExitCode.INPUT, "patients.csv names one image twice"),
+    "intake.patients-format": Code(ExitCode.INPUT, "patients.csv has not the expected columns"),
+    "intake.constant-image": Code(ExitCode.INPUT, "an image has one value everywhere"),
+    "intake.nothing": Code(ExitCode.INPUT, "the data folder holds no usable pair"),
+    "cohort.too-few-patients": Code(ExitCode.POLICY, "the site has fewer patients than the release floor"),
+    "cohort.no-holdout": Code(ExitCode.POLICY, "the site has too few patients for a hold-out"),
+    "cohort.study-larger-than-images": Code(ExitCode.POLICY, "the study's image size is larger than the site's images"),
+    "cohort.not-imported": Code(ExitCode.STATE, "the site has imported no data yet"),
+    # Images on their way out or in.
+    "pairs.not-canonical": Code(ExitCode.INPUT, "a PNG is not in the canonical form, so it could hide something"),
+    "pairs.not-png": Code(ExitCode.INPUT, "an object is not a PNG"),
+    "pairs.too-large": Code(ExitCode.INPUT, "an object is larger than its kind may be"),
+    "pairs.shape": Code(ExitCode.INPUT, "an image has not the size or channels that its manifest states"),
+    "pairs.mask-not-binary": Code(ExitCode.INPUT, "a mask has values other than 0 and 255"),
+    # Documents, keys and trust.
+    "document.malformed": Code(ExitCode.INPUT, "a document does not follow its schema"),
+    "document.not-canonical": Code(ExitCode.TRUST, "a signed document is not canonical JSON"),
+    "trust.signature": Code(ExitCode.TRUST, "a signature does not fit the document and the pinned key"),
+    "trust.certificate": Code(ExitCode.TRUST, "a certificate was refused"),
+    "trust.role": Code(ExitCode.TRUST, "this certificate's role may not do that"),
+    "trust.invitation-unknown": Code(ExitCode.TRUST, "the invitation is not one of ours"),
+    "trust.invitation-used": Code(ExitCode.TRUST, "the invitation was used before"),
+    "trust.invitation-expired": Code(ExitCode.TRUST, "the invitation has expired"),
+    "trust.invitation-malformed": Code(ExitCode.TRUST, "the invitation cannot be read"),
+    "trust.identity": Code(ExitCode.TRUST, "the caller is not who the document says"),
+    "trust.keys-exist": Code(ExitCode.STATE, "keys exist already and are not overwritten"),
+    "trust.journal": Code(ExitCode.TRUST, "the journal's chain is broken"),
+    # Policy: what the hospital allows.
+    "policy.generator": Code(ExitCode.POLICY, "the site's policy does not allow this generator"),
+    "policy.privacy-mode": Code(ExitCode.POLICY, "the site's policy asks for another privacy mode"),
+    "policy.dp-unavailable": Code(ExitCode.POLICY, "differential privacy would be empty here"),
+    "policy.image-size": Code(ExitCode.POLICY, "the study's image size is outside the site's limits"),
+    "policy.samples": Code(ExitCode.POLICY, "the study asks for more samples than the site's policy allows"),
+    "policy.steps": Code(ExitCode.POLICY, "the study asks for more work than the site's policy allows"),
+    "policy.expired": Code(ExitCode.POLICY, "the study is closed"),
+    "policy.steward": Code(ExitCode.POLICY, "this person is not a steward of the site"),
+    "policy.own-release": Code(ExitCode.POLICY, "the person who made a release cannot approve it"),
+    "policy.repeated-reading": Code(ExitCode.POLICY, "these hold-out figures were asked for more often than agreed"),
+    "policy.arm": Code(ExitCode.POLICY, "the study did not declare this arm"),
+    "policy.file": Code(ExitCode.USAGE, "the policy file does not follow its schema"),
+    # Screening and the airlock.
+    "screening.control-missed": Code(ExitCode.POLICY, "the screening missed copies that it had planted itself"),
+    "screening.too-few-accepted": Code(ExitCode.POLICY, "too few samples passed the screening"),
+    "airlock.state": Code(ExitCode.STATE, "the release is not in a state that allows this"),
+    "airlock.changed": Code(ExitCode.TRUST, "the release differs from what was reviewed"),
+    "airlock.unknown": Code(ExitCode.STATE, "no such release"),
+    "airlock.votes": Code(ExitCode.POLICY, "more votes are needed"),
+    # Training.
+    "training.diverged": Code(ExitCode.INTERNAL, "a generator's training diverged"),
+    "weights.mismatch": Code(ExitCode.INPUT, "the weights do not fit the network that the study names"),
+    # Admission at the coordinator.
+    "admission.study": Code(ExitCode.TRUST, "the bundle belongs to no open study of ours"),
+    "admission.site": Code(ExitCode.TRUST, "the bundle is another site's"),
+    "admission.size": Code(ExitCode.INPUT, "the bundle is larger than the study allows"),
+    "admission.digest": Code(ExitCode.INPUT, "an object's digest is not its name"),
+    "admission.unexpected": Code(ExitCode.INPUT, "an object was sent that the manifest does not name"),
+    "admission.incomplete": Code(ExitCode.STATE, "objects of the bundle are still missing"),
+    "admission.offset": Code(ExitCode.STATE, "a chunk does not follow what is stored"),
+    "admission.floor": Code(ExitCode.POLICY, "the manifest states fewer patients than the study's floor"),
+    "admission.quarantined": Code(ExitCode.STATE, "the bundle was refused before and is in quarantine"),
+    # State of the coordinator.
+    "study.exists": Code(ExitCode.STATE, "a different study has that id"),
+    "study.unknown": Code(ExitCode.STATE, "no such study"),
+    "site.unknown": Code(ExitCode.STATE, "no such site"),
+    "dataset.unknown": Code(ExitCode.STATE, "no such dataset"),
+    "dataset.empty": Code(ExitCode.STATE, "no accepted release to build from"),
+    "metrics.range": Code(ExitCode.INPUT, "a metric is outside its range"),
+    # The world.
+    "settings.missing": Code(ExitCode.USAGE, "the folder has not been set up"),
+    "settings.invalid": Code(ExitCode.USAGE, "the settings do not follow their schema"),
+    "settings.exists": Code(ExitCode.STATE, "the folder is set up already"),
+    "unavailable.service": Code(ExitCode.UNAVAILABLE, "the other side cannot be reached"),
+    "unavailable.port": Code(ExitCode.UNAVAILABLE, "the port is in use"),
+    "unavailable.timeout": Code(ExitCode.UNAVAILABLE, "it took longer than allowed"),
+    "unavailable.process": Code(ExitCode.UNAVAILABLE, "a process that is needed has stopped"),
+    "storage.full": Code(ExitCode.STORAGE, "there is not enough room on the disk"),
+    "storage.damaged": Code(ExitCode.STORAGE, "a stored file is not what was stored"),
+    "internal": Code(ExitCode.INTERNAL, "something went wrong on our side"),
+}
+
+
+class SynthwardError(Exception):
+    """An error with a code. `code` must stand in CODES; the texts are for the person on this machine."""
+
+    def __init__(self, code: str, what: str, *, why: str = "", do: str = "") -> None:
+        if code not in CODES:
+            raise ValueError(f"error code {code!r} is not in CODES: add it with its public text")
+        super().__init__(what)
+        self.code = code
+        self.what = what
+        self.why = why
+        self.do = do
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit code that a command ends with."""
+        return CODES[self.code].exit
+
+    def public(self) -> str:
+        """The text that may cross the wire: names nothing of the site's."""
+        return public_text(self.code)
+
+    def __str__(self) -> str:
+        parts = [f"{self.what} [{self.code}]"]
+        if self.why:
+            parts.append(f"Why: {self.why}")
+        if self.do:
+            parts.append(f"What to do: {self.do}")
+        return "\n  ".join(parts)
+
+
+def public_text(code: str) -> str:
+    """The public text of a code, also for codes of a newer version that this one does not know."""
+    known = CODES.get(code)
+    return known.public if known else "an error that this version does not know"

@@ -1,0 +1,132 @@
+"""A study: the signed, declarative document by which a coordinator proposes work. Never code.
+
+It crosses the wire as canonical JSON (RFC 8785) with an Ed25519 signature (shared.identity.SignedDocument). A site
+reads it, checks it against its own policy, and may refuse; nothing in it can loosen what the hospital allows.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+# Names that become file names or keys somewhere: short, lower case, no separators, no dots.
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Arm = Literal["real_own", "synthetic_own", "synthetic_pooled"]
+ALL_ARMS: tuple[Arm, ...] = ("real_own", "synthetic_own", "synthetic_pooled")
+
+
+class Document(BaseModel):
+    """Base of everything that crosses a boundary: frozen, and no field beyond the schema."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImageSpec(Document):
+    """What every pair of the study looks like: size_px x size_px, grey or RGB, one lesion class."""
+
+    size_px: int = Field(default=64, ge=32, le=512, multiple_of=32)
+    channels: Literal[1, 3] = 3
+
+
+class GeneratorSpec(Document):
+    """Which generator, by name, and how many pairs to draw for each training case."""
+
+    kind: Literal["singan_seg"] = "singan_seg"
+    preset: Literal["demo", "fast", "full"] = "fast"
+    samples_per_case: int = Field(default=3, ge=1, le=100)
+
+
+class StyleSpec(Document):
+    """Style transfer after sampling. `colour_and_texture` reads the case's real image again: an access of its own.
+
+    strength: 0 keeps the sample, 1 takes the whole style.
+    """
+
+    kind: Literal["none", "colour_and_texture"] = "colour_and_texture"
+    strength: float = Field(default=0.7, ge=0.0, le=1.0)
+
+
+class PrivacySpec(Document):
+    """`audited` carries no formal guarantee. `dp` needs epsilon and delta, and is refused where it would be empty."""
+
+    mode: Literal["audited", "dp"] = "audited"
+    epsilon: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
+    delta: float | None = Field(default=None, gt=0.0, lt=1.0)
+
+    @model_validator(mode="after")
+    def _complete(self) -> PrivacySpec:
+        stated = (self.epsilon is not None, self.delta is not None)
+        if self.mode == "dp" and not all(stated):
+            raise ValueError("privacy mode dp needs epsilon and delta")
+        if self.mode == "audited" and any(stated):
+            raise ValueError("privacy mode audited has no epsilon: stating one would claim what is not there")
+        return self
+
+
+class ReleaseSpec(Document):
+    """What the study asks of a release. A site's policy may ask for more, and then that holds."""
+
+    min_patients: int = Field(default=5, ge=1)
+    max_pairs: int = Field(default=10_000, ge=1, le=100_000)
+    max_correlation: float = Field(default=0.95, gt=0.0, le=1.0)
+
+
+class EvaluationSpec(Document):
+    """How UNet++ is trained, the same in every arm: equal optimiser steps, equal augmentation, equal seeds."""
+
+    arms: tuple[Arm, ...] = ALL_ARMS
+    encoder: Literal["tu-tf_efficientnet_lite0"] = "tu-tf_efficientnet_lite0"
+    decoder_channels: tuple[int, int, int, int, int] = (64, 48, 32, 16, 8)
+    steps: int = Field(default=200, ge=1, le=20_000)
+    batch_size: int = Field(default=16, ge=2, le=256)
+    learning_rate: float = Field(default=1e-3, gt=0.0, le=0.1)
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+
+
+class Study(Document):
+    """The whole proposal. `study_id` names it for people; its SHA-256 over canonical JSON names it for machines."""
+
+    format: Literal["synthward.study/1"] = "synthward.study/1"
+    study_id: Slug
+    title: str = Field(min_length=1, max_length=200)
+    purpose: str = Field(default="", max_length=2000)
+    closes: datetime
+    image: ImageSpec = ImageSpec()
+    generator: GeneratorSpec = GeneratorSpec()
+    style: StyleSpec = StyleSpec()
+    privacy: PrivacySpec = PrivacySpec()
+    release: ReleaseSpec = ReleaseSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+
+    @model_validator(mode="after")
+    def _closes_with_zone(self) -> Study:
+        if self.closes.tzinfo is None:
+            raise ValueError("closes needs a time zone, for example 2026-12-31T00:00:00Z")
+        return self
+
+
+class MeasurementRequest(Document):
+    """The coordinator's signed order to measure one arm at one site. Weights, if any, are bound by their digest.
+
+    `trained_on` names what the weights were trained on: a site, or "pooled"; None for real_own, which the site trains
+    itself on its own training cases.
+    """
+
+    format: Literal["synthward.measurement/1"] = "synthward.measurement/1"
+    measurement_id: Slug
+    study_sha256: Sha256
+    dataset_version: int = Field(ge=1)
+    arm: Arm
+    trained_on: Slug | None = None
+    weights_sha256: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def _weights_or_not(self) -> MeasurementRequest:
+        if (self.arm == "real_own") != (self.weights_sha256 is None):
+            raise ValueError("real_own is trained at the site; every other arm brings weights")
+        if (self.weights_sha256 is None) != (self.trained_on is None):
+            raise ValueError("weights need trained_on, and trained_on needs weights")
+        return self

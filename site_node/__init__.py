@@ -1,0 +1,1 @@
+"""What a hospital installs: everything from its images to the sealed release that it lets out."""
