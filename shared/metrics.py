@@ -69,9 +69,7 @@ def patient_mean(cases: Sequence[tuple[str, Metrics]]) -> Metrics:
     for patient, metrics in cases:
         by_patient[patient].append(metrics)
     means = {
-        name: math.fsum(
-            math.fsum(getattr(m, name) for m in group) / len(group) for group in by_patient.values()
-        )
+        name: math.fsum(math.fsum(getattr(m, name) for m in group) / len(group) for group in by_patient.values())
         / len(by_patient)
         for name in NAMES
     }

@@ -80,7 +80,7 @@ def decode_png(data: bytes, *, max_side_px: int = MAX_SIDE_PX) -> Pixels:
     try:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             pixels: Pixels = np.asarray(image)
-    except Exception as error:  # noqa: BLE001 - a decoder may raise anything on hostile bytes
+    except Exception as error:  # a decoder may raise anything on hostile bytes
         raise SynthwardError("pairs.not-png", f"a PNG cannot be decoded ({type(error).__name__})") from error
     if pixels.dtype != np.uint8 or encode_png(pixels) != data:
         raise SynthwardError(

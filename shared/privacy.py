@@ -13,18 +13,29 @@ from pydantic import Field, model_validator
 from shared.study import Document
 
 AccessKind = Literal["training", "style", "screening", "metrics"]
+NotCovered = Literal["singling-out", "steward-choice", "timing-and-size", "metrics"]
+
+# A statement travels as codes and is put into words where it is read: a site has no free text to send.
+ACCESS_WORDS: dict[AccessKind, str] = {
+    "training": "generators were fitted to the site's training cases",
+    "style": "colours and textures of samples were moved towards those of the training case they came from",
+    "screening": "samples were compared with the site's training and hold-out cases, and those too near were dropped",
+    "metrics": "networks were scored on the site's hold-out cases, and averages left the site",
+}
+NOT_COVERED_WORDS: dict[NotCovered, str] = {
+    "singling-out": "whether a patient can be singled out, linked or inferred by means that the screening does not try",
+    "steward-choice": "the steward's choice of which release to let out",
+    "timing-and-size": "the time at which something was sent, and its size",
+    "metrics": "the metrics, which were computed on real hold-out images",
+}
 
 
 class Access(Document):
-    """One kind of reading of real pixels that went into a release, and what bounds it.
-
-    mechanism: "none" where nothing bounds it (epsilon is then infinite and is written as None).
-    """
+    """One kind of reading of real pixels, and what bounds it: epsilon None means that nothing does (infinite)."""
 
     kind: AccessKind
-    what: str = Field(max_length=300)
     mechanism: Literal["none"] = "none"
-    epsilon: float | None = None
+    epsilon: None = None
 
 
 class PrivacyStatement(Document):
@@ -33,34 +44,28 @@ class PrivacyStatement(Document):
     format: Literal["synthward.privacy/1"] = "synthward.privacy/1"
     mode: Literal["audited"] = "audited"
     unit: Literal["patient at one site"] = "patient at one site"
-    accesses: tuple[Access, ...] = Field(min_length=1)
-    does_not_cover: tuple[str, ...] = (
-        "whether a patient can be singled out, linked or inferred by means that the screening does not try",
-        "the steward's choice of which release to let out",
-        "timing and the size of what was sent",
-        "the metrics, which were computed on real hold-out images",
-    )
+    accesses: tuple[Access, ...] = Field(min_length=1, max_length=len(ACCESS_WORDS))
+    not_covered: tuple[NotCovered, ...] = tuple(NOT_COVERED_WORDS)
 
     @model_validator(mode="after")
     def _reads_something(self) -> PrivacyStatement:
         if not any(access.kind == "training" for access in self.accesses):
-            raise ValueError("a release whose generator read no real image is not an audited release")
+            raise ValueError("an audited release comes from generators that read real images, and must say so")
         return self
 
     def label(self) -> str:
         """One line for a report or a page."""
         return (
             "Audited, without a formal guarantee: generators learned from real patients; samples were screened for "
-            "copies; this does not make them anonymous."
+            "copies; passing the screening does not make them anonymous."
         )
 
     def sentences(self) -> list[str]:
         """The statement in plain words, one fact a sentence."""
-        lines = [self.label(), f"Unit of protection that was considered: a {self.unit}."]
+        lines = [f"Unit of protection that was considered: a {self.unit}."]
         lines += [
-            f"Real pixels were read for {access.kind}: {access.what}. "
-            f"{'No mechanism bounds what this reveals.' if access.mechanism == 'none' else access.mechanism}"
+            f"Real pixels were read: {ACCESS_WORDS[access.kind]}. No mechanism bounds what this reveals."
             for access in self.accesses
         ]
-        lines += [f"Not covered: {item}." for item in self.does_not_cover]
+        lines += [f"Not covered: {NOT_COVERED_WORDS[item]}." for item in self.not_covered]
         return lines

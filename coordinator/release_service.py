@@ -1,0 +1,194 @@
+"""The two gRPC services that sites call: enrolment (server TLS, an invitation) and releases (mutual TLS, a certificate).
+
+They listen on ports of their own, so that no method of the one is ever reachable under the other's rules. Who is
+calling comes from the verified certificate on every call, never from the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from dataclasses import dataclass
+from typing import TypeVar
+
+import grpc
+import structlog
+
+from coordinator.admission import Admission, SignedReceipt
+from coordinator.capture import Capture
+from coordinator.enrolment import Application
+from coordinator.store.store import Store
+from shared.errors import SynthwardError
+from shared.identity import peer
+from shared.wire import synthward_pb2 as pb
+from shared.wire import synthward_pb2_grpc as rpc
+from shared.wire.status import abort
+
+_log = structlog.get_logger("coordinator.release_service")
+_MAX_MESSAGE_BYTES = 20 * 1024 * 1024
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """PEM files' contents with which a service presents itself."""
+
+    key: bytes
+    certificate: bytes
+    authority: bytes
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """What a new site is told besides its certificate."""
+
+    coordinator_key: bytes
+    releases_address: str
+    fleet_address: str
+
+
+class EnrolmentService(rpc.EnrolmentServicer):
+    """Answers applications. `enrol` does the work; this class only speaks gRPC."""
+
+    def __init__(self, enrol: Callable[[Application], tuple[str, bytes]], welcome: Welcome, capture: Capture) -> None:
+        self._enrol = enrol
+        self._welcome = welcome
+        self._capture = capture
+
+    def Enrol(self, request: pb.EnrolRequest, context: grpc.ServicerContext) -> pb.EnrolReply:
+        """Enrols a site, or aborts with a code."""
+        self._capture.keep("enrolment", "unknown", request.SerializeToString())
+
+        def answer() -> pb.EnrolReply:
+            site, certificate = self._enrol(
+                Application(
+                    invitation_secret=request.invitation_secret,
+                    certificate_request=request.certificate_request,
+                    signing_key=request.signing_key,
+                    signing_proof=request.signing_proof,
+                    flower_key=request.flower_key,
+                )
+            )
+            return pb.EnrolReply(
+                site=site,
+                certificate=certificate,
+                coordinator_key=self._welcome.coordinator_key,
+                releases_address=self._welcome.releases_address,
+                fleet_address=self._welcome.fleet_address,
+            )
+
+        return _guarded(context, "enrol", answer)
+
+
+class ReleaseService(rpc.ReleasesServicer):
+    """Takes bundles in for the site that the certificate names."""
+
+    def __init__(self, store: Store, admission: Admission, capture: Capture) -> None:
+        self._store = store
+        self._admission = admission
+        self._capture = capture
+
+    def Begin(self, request: pb.BeginRequest, context: grpc.ServicerContext) -> pb.BeginReply:
+        """States a bundle."""
+
+        def answer() -> pb.BeginReply:
+            site = self._caller(context)
+            self._capture.keep("bundle", site, request.SerializeToString())
+            result = self._admission.begin(site, request.manifest, request.signature)
+            if isinstance(result, SignedReceipt):
+                return pb.BeginReply(receipt=_receipt(result))
+            return pb.BeginReply(missing=[pb.MissingObject(sha256=m.sha256, offset=m.offset) for m in result])
+
+        return _guarded(context, "begin", answer)
+
+    def Upload(self, requests: Iterator[pb.Chunk], context: grpc.ServicerContext) -> pb.UploadReply:
+        """Takes chunks until the stream ends; what is acknowledged is durable."""
+
+        def answer() -> pb.UploadReply:
+            site = self._caller(context)
+            stored = 0
+            for chunk in requests:
+                self._capture.keep("bundle", site, chunk.data)
+                stored += self._admission.store_chunk(
+                    site, chunk.bundle_sha256, chunk.object_sha256, chunk.offset, chunk.data
+                )
+            return pb.UploadReply(stored_objects=stored)
+
+        return _guarded(context, "upload", answer)
+
+    def Finish(self, request: pb.FinishRequest, context: grpc.ServicerContext) -> pb.FinishReply:
+        """Admits a bundle."""
+
+        def answer() -> pb.FinishReply:
+            site = self._caller(context)
+            self._capture.keep("bundle", site, request.SerializeToString())
+            return pb.FinishReply(receipt=_receipt(self._admission.finish(site, request.bundle_sha256)))
+
+        return _guarded(context, "finish", answer)
+
+    def _caller(self, context: grpc.ServicerContext) -> str:
+        certificates = context.auth_context().get("x509_pem_cert", [])
+        if not certificates:
+            raise SynthwardError("trust.certificate", "a caller presented no certificate")
+        role, name, serial = peer(certificates[0])
+        if role != "site":
+            raise SynthwardError("trust.role", f"a {role} called the release service")
+        site = self._store.site(name)
+        # An older certificate of a site that enrolled again is as good as revoked.
+        if site.state != "active" or site.certificate_serial != f"{serial:x}":
+            raise SynthwardError("trust.certificate", f"the certificate of {name} is revoked or was replaced")
+        return name
+
+
+def start_services(
+    enrolment: EnrolmentService, releases: ReleaseService, identity: Identity, *, bind: str, ports: tuple[int, int]
+) -> tuple[grpc.Server, grpc.Server]:
+    """Starts both servers on (enrolment, releases) ports. Raises unavailable.port."""
+    pair = [(identity.key, identity.certificate)]
+    server_tls = grpc.ssl_server_credentials(pair)
+    mutual_tls = grpc.ssl_server_credentials(pair, root_certificates=identity.authority, require_client_auth=True)
+    first, second = _server(4), _server(16)
+    rpc.add_EnrolmentServicer_to_server(enrolment, first)
+    rpc.add_ReleasesServicer_to_server(releases, second)
+    for server, credentials, port in ((first, server_tls, ports[0]), (second, mutual_tls, ports[1])):
+        try:
+            bound = server.add_secure_port(f"{bind}:{port}", credentials)
+        except RuntimeError:
+            bound = 0
+        if bound == 0:
+            raise SynthwardError(
+                "unavailable.port",
+                f"port {port} on {bind} is in use or not ours to use",
+                do="stop the program that has it, or set another port in settings.toml",
+            )
+        server.start()
+    return first, second
+
+
+def _server(workers: int) -> grpc.Server:
+    return grpc.server(
+        futures.ThreadPoolExecutor(max_workers=workers),
+        options=[
+            ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+            # A port that another process has must fail, not be shared with it.
+            ("grpc.so_reuseport", 0),
+        ],
+    )
+
+
+def _guarded(context: grpc.ServicerContext, method: str, answer: Callable[[], Answer]) -> Answer:
+    try:
+        return answer()
+    except SynthwardError as error:
+        _log.warning("refused", method=method, code=error.code)
+        abort(context, error)
+    except grpc.RpcError:
+        raise  # the stream broke: the caller will come back
+    except Exception as error:
+        # Its text may hold anything; it stays in our log.
+        _log.exception("failed", method=method)
+        abort(context, SynthwardError("internal", str(error)))
+
+
+def _receipt(receipt: SignedReceipt) -> pb.SignedReceipt:
+    return pb.SignedReceipt(payload=receipt.payload, signature=receipt.signature)

@@ -1,0 +1,94 @@
+"""The coordinator's tables. Every change of state is written in one transaction with its journal entry."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, ForeignKey, Integer, LargeBinary, MetaData, String, Table, UniqueConstraint
+
+from shared.journal import journal_table
+
+metadata = MetaData()
+
+invitations = Table(
+    "invitations",
+    metadata,
+    Column("secret_sha256", String(64), primary_key=True),
+    Column("site", String, nullable=False),
+    Column("expires_at", String, nullable=False),
+    Column("used_at", String),
+)
+
+sites = Table(
+    "sites",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("state", String, nullable=False),  # active, revoked
+    Column("certificate_serial", String, nullable=False),
+    Column("signing_key", LargeBinary, nullable=False),
+    Column("flower_key", LargeBinary, nullable=False),
+    Column("node_id", String, nullable=False),
+    Column("enrolled_at", String, nullable=False),
+)
+
+studies = Table(
+    "studies",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("study_id", String, nullable=False, unique=True),
+    Column("payload", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    Column("published_at", String, nullable=False),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("study_sha256", ForeignKey("studies.sha256"), primary_key=True),
+    Column("site", ForeignKey("sites.name"), primary_key=True),
+    Column("state", String, nullable=False),  # queued, refused: what the site answered
+    Column("code", String, nullable=False),
+    Column("at", String, nullable=False),
+)
+
+bundles = Table(
+    "bundles",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("study_sha256", ForeignKey("studies.sha256"), nullable=False),
+    Column("site", ForeignKey("sites.name"), nullable=False),
+    Column("state", String, nullable=False),  # incoming, accepted, quarantined
+    Column("code", String, nullable=False),
+    Column("manifest", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    Column("receipt", LargeBinary),
+    Column("receipt_signature", LargeBinary),
+    Column("at", String, nullable=False),
+)
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("study_sha256", ForeignKey("studies.sha256"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("sha256", String(64), nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("built_at", String, nullable=False),
+    UniqueConstraint("study_sha256", "sha256"),
+)
+
+measurements = Table(
+    "measurements",
+    metadata,
+    Column("measurement_id", String, primary_key=True),
+    Column("study_sha256", ForeignKey("studies.sha256"), nullable=False),
+    Column("dataset_version", Integer, nullable=False),
+    Column("arm", String, nullable=False),
+    Column("trained_on", String),
+    Column("site", ForeignKey("sites.name"), nullable=False),
+    Column("state", String, nullable=False),  # done, refused
+    Column("code", String, nullable=False),
+    Column("metrics", String),
+    Column("patients", Integer),
+    Column("at", String, nullable=False),
+)
+
+journal = journal_table(metadata)

@@ -1,0 +1,41 @@
+"""Settings and policies in TOML: read strictly, written once, refused with the place of each mistake."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from shared.errors import SynthwardError
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def read_toml(model: type[ModelT], path: Path, *, code: str) -> ModelT:
+    """The model in a TOML file. Raises settings.missing, or `code` with every mistake and its place."""
+    try:
+        return model.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise SynthwardError("settings.missing", f"{path} is not there", do="run the init command first") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SynthwardError(code, f"{path} is not TOML: {error}") from error
+    except ValidationError as error:
+        places = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise SynthwardError(code, f"{path}: {places}", do="correct the lines named, then run it again") from error
+
+
+def to_toml(values: Mapping[str, object], *, comments: Mapping[str, str] | None = None) -> str:
+    """TOML of flat values (text, numbers, booleans, lists of them), each with its comment above it.
+
+    JSON's spelling of these is TOML's too, so no library is needed to write them.
+    """
+    lines: list[str] = []
+    for key, value in values.items():
+        if comments and key in comments:
+            lines.append(f"# {comments[key]}")
+        lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}")
+    return "\n".join(lines) + "\n"
