@@ -81,28 +81,9 @@ class Admission:
             self._store.begin_bundle(sha256, manifest.study_sha256, site, payload, signature)
             return list(self._missing(folder, manifest))
 
-    def store_chunk(self, site: str, sha256: str, name: str, offset: int, data: bytes) -> bool:
-        """Appends a chunk to an object; True when the object is complete, checked and durable."""
-        manifest = self._manifest(site, sha256)
-        size = manifest.objects().get(name)
-        if size is None:
-            raise SynthwardError("admission.unexpected", f"bundle {sha256} names no object {name}")
-        if len(data) > MAX_CHUNK_BYTES or offset + len(data) > size:
-            raise SynthwardError("admission.size", f"a chunk goes beyond the {size} bytes stated for {name}")
-        with self._locks[sha256]:
-            complete = object_path(self._incoming / sha256, name)
-            if complete.exists():
-                return True
-            partial = complete.with_suffix(".part")
-            stored = partial.stat().st_size if partial.exists() else 0
-            if offset != stored:
-                raise SynthwardError("admission.offset", f"a chunk starts at {offset}, {stored} bytes are stored")
-            with room_for(partial), partial.open("ab") as file:
-                file.write(data)
-            if offset + len(data) < size:
-                return False
-            _finish_object(partial, complete, name)
-            return True
+    def upload(self, site: str, sha256: str) -> Upload:
+        """Where the chunks of a begun bundle go. Raises admission.incomplete when this site has begun no such one."""
+        return Upload(sha256, self._incoming / sha256, self._manifest(site, sha256), self._locks[sha256])
 
     def finish(self, site: str, sha256: str) -> SignedReceipt:
         """Admits the whole bundle, or quarantines it. Safe to repeat: an accepted bundle gives its receipt again."""
@@ -174,6 +155,38 @@ class Admission:
         shutil.rmtree(target, ignore_errors=True)
         folder.rename(target)
         self._store.quarantine_bundle(sha256, code, site=site)
+
+
+class Upload:
+    """Takes the objects of one bundle, chunk by chunk."""
+
+    def __init__(self, sha256: str, folder: Path, manifest: Manifest, lock: threading.Lock) -> None:
+        self.sha256 = sha256
+        self._folder = folder
+        self._sizes = manifest.objects()
+        self._lock = lock
+
+    def store_chunk(self, name: str, offset: int, data: bytes) -> bool:
+        """Appends a chunk to an object; True when the object is complete, checked and durable."""
+        size = self._sizes.get(name)
+        if size is None:
+            raise SynthwardError("admission.unexpected", f"bundle {self.sha256} names no such object")
+        if len(data) > MAX_CHUNK_BYTES or offset + len(data) > size:
+            raise SynthwardError("admission.size", f"a chunk goes beyond the {size} bytes stated for {name}")
+        with self._lock:
+            complete = object_path(self._folder, name)
+            if complete.exists():
+                return True
+            partial = complete.with_suffix(".part")
+            stored = partial.stat().st_size if partial.exists() else 0
+            if offset != stored:
+                raise SynthwardError("admission.offset", f"a chunk starts at {offset}, {stored} bytes are stored")
+            with room_for(partial), partial.open("ab") as file:
+                file.write(data)
+            if offset + len(data) < size:
+                return False
+            _finish_object(partial, complete, name)
+            return True
 
 
 def _compare(manifest: Manifest, study: Study) -> None:

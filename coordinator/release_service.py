@@ -1,4 +1,4 @@
-"""The two gRPC services that sites call: enrolment (server TLS, an invitation) and releases (mutual TLS, a certificate).
+"""The two gRPC services that sites call: enrolment (server TLS, an invitation), releases (mutual TLS, a certificate).
 
 They listen on ports of their own, so that no method of the one is ever reachable under the other's rules. Who is
 calling comes from the verified certificate on every call, never from the message.
@@ -14,7 +14,7 @@ from typing import TypeVar
 import grpc
 import structlog
 
-from coordinator.admission import Admission, SignedReceipt
+from coordinator.admission import Admission, SignedReceipt, Upload
 from coordinator.capture import Capture
 from coordinator.enrolment import Application
 from coordinator.store.store import Store
@@ -107,11 +107,12 @@ class ReleaseService(rpc.ReleasesServicer):
         def answer() -> pb.UploadReply:
             site = self._caller(context)
             stored = 0
+            upload: Upload | None = None
             for chunk in requests:
                 self._capture.keep("bundle", site, chunk.data)
-                stored += self._admission.store_chunk(
-                    site, chunk.bundle_sha256, chunk.object_sha256, chunk.offset, chunk.data
-                )
+                if upload is None or upload.sha256 != chunk.bundle_sha256:
+                    upload = self._admission.upload(site, chunk.bundle_sha256)
+                stored += upload.store_chunk(chunk.object_sha256, chunk.offset, chunk.data)
             return pb.UploadReply(stored_objects=stored)
 
         return _guarded(context, "upload", answer)
@@ -127,8 +128,8 @@ class ReleaseService(rpc.ReleasesServicer):
         return _guarded(context, "finish", answer)
 
     def _caller(self, context: grpc.ServicerContext) -> str:
-        certificates = context.auth_context().get("x509_pem_cert", [])
-        if not certificates:
+        certificates = list(context.auth_context().get("x509_pem_cert", ()))
+        if not certificates or not isinstance(certificates[0], bytes):
             raise SynthwardError("trust.certificate", "a caller presented no certificate")
         role, name, serial = peer(certificates[0])
         if role != "site":
@@ -148,8 +149,8 @@ def start_services(
     server_tls = grpc.ssl_server_credentials(pair)
     mutual_tls = grpc.ssl_server_credentials(pair, root_certificates=identity.authority, require_client_auth=True)
     first, second = _server(4), _server(16)
-    rpc.add_EnrolmentServicer_to_server(enrolment, first)
-    rpc.add_ReleasesServicer_to_server(releases, second)
+    rpc.add_EnrolmentServicer_to_server(enrolment, first)  # type: ignore[no-untyped-call]
+    rpc.add_ReleasesServicer_to_server(releases, second)  # type: ignore[no-untyped-call]
     for server, credentials, port in ((first, server_tls, ports[0]), (second, mutual_tls, ports[1])):
         try:
             bound = server.add_secure_port(f"{bind}:{port}", credentials)
@@ -184,7 +185,7 @@ def _guarded(context: grpc.ServicerContext, method: str, answer: Callable[[], An
         abort(context, error)
     except grpc.RpcError:
         raise  # the stream broke: the caller will come back
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         # Its text may hold anything; it stays in our log.
         _log.exception("failed", method=method)
         abort(context, SynthwardError("internal", str(error)))

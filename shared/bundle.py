@@ -56,7 +56,7 @@ class Manifest(Document):
     study_sha256: Sha256
     site: Slug
     release_id: Slug
-    sealed_on: date
+    made_on: date
     size_px: int = Field(ge=32, le=512)
     channels: Literal[1, 3]
     generator: Literal["singan_seg"]

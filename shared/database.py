@@ -7,6 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 
+_READING = "synthward_reading"
+
 
 def open_database(url: str) -> Engine:
     """An engine. SQLite gets a write-ahead log, full flushing, and transactions that take the write lock at once.
@@ -24,9 +26,15 @@ def open_database(url: str) -> Engine:
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            reading = connection.get_execution_options().get(_READING, False)
+            connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def reading(engine: Engine) -> Engine:
+    """The same engine for transactions that only read: they take no write lock and wait for no writer."""
+    return engine.execution_options(**{_READING: True})
 
 
 def sqlite_url(path: Path) -> str:

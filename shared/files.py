@@ -51,6 +51,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def private_folder(path: Path) -> Path:
     """Makes a folder that only its owner can enter (0700), and returns it."""
     path.mkdir(parents=True, exist_ok=True)
@@ -70,9 +75,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
         with room_for(path):
             partial.mkdir(parents=True)
             yield partial
-            for file in sorted(partial.rglob("*")):
-                if file.is_dir():
-                    sync_folder(file)
+            for member in partial.rglob("*"):
+                sync_folder(member) if member.is_dir() else _sync_file(member)
             sync_folder(partial)
             partial.rename(path)
             sync_folder(path.parent)

@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from coordinator.store import schema
 from shared import journal
-from shared.database import open_database
+from shared.database import open_database, reading
 from shared.documents import parse
 from shared.errors import SynthwardError
 from shared.metrics import Metrics
@@ -70,6 +70,7 @@ class Store:
     def __init__(self, url: str) -> None:
         self._engine = open_database(url)
         schema.metadata.create_all(self._engine)
+        self._reading = reading(self._engine)
 
     @contextmanager
     def _write(self, actor: str, action: str, subject: str, detail: str = "") -> Iterator[Connection]:
@@ -84,7 +85,7 @@ class Store:
 
     def journal(self) -> list[journal.Entry]:
         """The whole journal."""
-        with self._engine.begin() as connection:
+        with self._reading.begin() as connection:
             return journal.entries(connection, schema.journal)
 
     # Invitations and sites
@@ -100,7 +101,7 @@ class Store:
 
     def invited_site(self, secret_sha256: str) -> str:
         """The site that an invitation is for. Raises trust.invitation-unknown, -used or -expired."""
-        with self._engine.begin() as connection:
+        with self._reading.begin() as connection:
             return self._invited_site(connection, secret_sha256)
 
     def _invited_site(self, connection: Connection, secret_sha256: str) -> str:
@@ -137,7 +138,7 @@ class Store:
 
     def sites(self) -> list[Site]:
         """All enrolled sites by name."""
-        with self._engine.begin() as connection:
+        with self._reading.begin() as connection:
             rows = connection.execute(select(schema.sites).order_by(schema.sites.c.name)).all()
         return [Site(r.name, r.state, r.certificate_serial, r.signing_key, r.flower_key, int(r.node_id)) for r in rows]
 
@@ -166,7 +167,7 @@ class Store:
 
     def studies(self) -> list[PublishedStudy]:
         """All published studies, oldest first."""
-        with self._engine.begin() as connection:
+        with self._reading.begin() as connection:
             rows = connection.execute(select(schema.studies).order_by(schema.studies.c.published_at)).all()
         return [_study(row) for row in rows]
 
@@ -180,7 +181,7 @@ class Store:
     def deliveries(self, study_sha256: str) -> dict[str, tuple[str, str]]:
         """Site -> (state, code) of every answer to a study."""
         table = schema.deliveries
-        with self._engine.begin() as connection:
+        with self._reading.begin() as connection:
             rows = connection.execute(select(table).where(table.c.study_sha256 == study_sha256)).all()
         return {row.site: (row.state, row.code) for row in rows}
 
@@ -199,14 +200,14 @@ class Store:
 
     def bundle(self, sha256: str) -> Row[Any] | None:
         """A bundle's row, if it was ever begun."""
-        with self._engine.begin() as connection:
+        with self._reading.begin() as connection:
             return connection.execute(select(schema.bundles).where(schema.bundles.c.sha256 == sha256)).first()
 
     def bundles(self, study_sha256: str, state: str) -> list[Row[Any]]:
         """A study's bundles in one state, by site and digest."""
         table = schema.bundles
         query = select(table).where(table.c.study_sha256 == study_sha256, table.c.state == state)
-        with self._engine.begin() as connection:
+        with self._reading.begin() as connection:
             return list(connection.execute(query.order_by(table.c.site, table.c.sha256)).all())
 
     def begin_bundle(self, sha256: str, study_sha256: str, site: str, manifest: bytes, signature: bytes) -> None:
@@ -273,7 +274,7 @@ class Store:
     def datasets(self, study_sha256: str) -> list[Row[Any]]:
         """A study's dataset versions in order."""
         table = schema.datasets
-        with self._engine.begin() as connection:
+        with self._reading.begin() as connection:
             query = select(table).where(table.c.study_sha256 == study_sha256).order_by(table.c.version)
             return list(connection.execute(query).all())
 
@@ -297,7 +298,7 @@ class Store:
         """All answers for one dataset version."""
         table = schema.measurements
         query = select(table).where(table.c.study_sha256 == study_sha256, table.c.dataset_version == version)
-        with self._engine.begin() as connection:
+        with self._reading.begin() as connection:
             rows = connection.execute(query.order_by(table.c.measurement_id)).all()
         return [
             Measurement(

@@ -1,0 +1,170 @@
+"""A Flower run as a context: open it, get a Grid to the sites, close it.
+
+The ServerApp runs in the coordinator's own process and is installed code; the application archive that Flower insists
+on holds a name and nothing to execute. Only loopback is used. Internal interfaces of flwr 1.41: pinned, and tested.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from flwr.app import Context
+from flwr.cli.build import build_fab_from_files
+from flwr.common.constant import SubStatus
+from flwr.common.serde import context_from_proto, run_from_proto
+from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest
+from flwr.proto.fab_pb2 import Fab
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, PullTaskInputRequest, PushTaskOutputRequest
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+from flwr.supercore.interceptors import (
+    RuntimeTokenHttpInterceptor,
+    RuntimeVersionHttpInterceptor,
+    SuperExecAuthHttpInterceptor,
+)
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.superlink.grid import HttpGrid
+
+from shared.errors import SynthwardError
+
+_ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
+_EMPTY_APP = b"""[project]
+name = "synthward-round"
+version = "1.0.0"
+description = "Names a round. Holds no code: every site runs the application that its hospital installed."
+dependencies = []
+
+[tool.flwr.app]
+publisher = "synthward"
+
+[tool.flwr.app.components]
+serverapp = "installed:app"
+clientapp = "installed:app"
+"""
+
+
+@dataclass(frozen=True)
+class SuperLink:
+    """How to reach the SuperLink's whole interface, on loopback."""
+
+    port: int
+    authority: bytes
+    secret: bytes
+    lock: Path
+
+    @property
+    def address(self) -> str:
+        """host:port."""
+        return f"127.0.0.1:{self.port}"
+
+    def control(self) -> ControlHttpClient:
+        """A client of the control interface."""
+        return ControlHttpClient.from_server_address(self.address, False, self.authority, ())
+
+
+def register_node(superlink: SuperLink, site: str, flower_key: bytes) -> int:
+    """Registers a site's Flower key; the node's id. Registering the same key again gives the same id."""
+    control = superlink.control()
+    try:
+        for node in control.ListNodes(ListNodesRequest()).nodes_info:
+            if node.public_key == flower_key and node.status != "unregistered":
+                return int(node.node_id)
+        return int(control.RegisterNode(RegisterNodeRequest(public_key=flower_key, name=site)).node_id)
+    except httpx.HTTPError as error:
+        raise _unreachable(error) from error
+    finally:
+        control.close()
+
+
+@contextmanager
+def flower_run(superlink: SuperLink) -> Iterator[tuple[HttpGrid, Context]]:
+    """Yields (grid, context) of a new run, and ends the run as completed or failed. Raises unavailable.service."""
+    try:
+        token = _start(superlink)
+    except httpx.HTTPError as error:
+        raise _unreachable(error) from error
+    grid = HttpGrid(superlink.address, insecure=False, root_certificates=superlink.authority, token=token)
+    runtime = RuntimeHttpClient.from_server_address(
+        superlink.address,
+        False,
+        superlink.authority,
+        (RuntimeVersionHttpInterceptor(component_name="flwr-serverapp"), RuntimeTokenHttpInterceptor(token)),
+    )
+    heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(runtime))
+    status, details = SubStatus.FAILED, "the round was left early"
+    try:
+        heartbeat.start()
+        task = runtime.PullTaskInput(PullTaskInputRequest())
+        grid.set_run(run_from_proto(task.run))
+        yield grid, context_from_proto(task.context)
+        status, details = SubStatus.COMPLETED, ""
+    finally:
+        with contextlib.suppress(httpx.HTTPError):  # the SuperLink ends a run whose heartbeat stops
+            runtime.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=details))
+        if heartbeat.is_running:
+            heartbeat.stop()
+        runtime.close()
+        grid.close()
+
+
+# Two threads of one process would share the file lock.
+_thread_lock = threading.Lock()
+
+
+def _start(superlink: SuperLink) -> str:
+    """Starts a run and takes its server task; the task's token.
+
+    Two rounds that start at once could take each other's task, so both steps stand under one lock. A task that an
+    earlier round left behind when it was killed is taken and ended.
+    """
+    archive, _ = build_fab_from_files({"pyproject.toml": _EMPTY_APP})
+    control = superlink.control()
+    executor = RuntimeHttpClient.from_server_address(
+        superlink.address,
+        False,
+        superlink.authority,
+        (
+            RuntimeVersionHttpInterceptor(component_name="SuperExec"),
+            SuperExecAuthHttpInterceptor(master_secret=superlink.secret, protected_methods={_ACQUIRE}),
+        ),
+    )
+    try:
+        with _thread_lock, superlink.lock.open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            run_id = control.StartRun(StartRunRequest(fab=Fab(content=archive))).run_id
+            while True:
+                task = executor.AcquireTask(AcquireTaskRequest(supported_task_types=["flwr-serverapp"]))
+                if not task.token:
+                    raise SynthwardError("unavailable.service", "the SuperLink gave a round no task of its own")
+                if task.task.run_id == run_id:
+                    return task.token
+                _end_abandoned(superlink, task.token)
+    finally:
+        control.close()
+        executor.close()
+
+
+def _end_abandoned(superlink: SuperLink, token: str) -> None:
+    runtime = RuntimeHttpClient.from_server_address(
+        superlink.address,
+        False,
+        superlink.authority,
+        (RuntimeVersionHttpInterceptor(component_name="flwr-serverapp"), RuntimeTokenHttpInterceptor(token)),
+    )
+    with contextlib.closing(runtime):
+        runtime.PushTaskOutput(PushTaskOutputRequest(sub_status=SubStatus.FAILED, details="left behind"))
+
+
+def _unreachable(error: Exception) -> SynthwardError:
+    return SynthwardError(
+        "unavailable.service",
+        f"the SuperLink does not answer ({type(error).__name__})",
+        do="start the coordinator: synthward-coordinator run",
+    )

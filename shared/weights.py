@@ -1,0 +1,67 @@
+"""A segmenter's weights as arrays: their digest, and the file in which they lie.
+
+Weights travel as named arrays, never as code: no pickle, safetensors on the disk. A measurement request binds them by
+their digest, so the process that has the network can check what arrived. It has no PyTorch, and this file needs none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from shared.errors import SynthwardError
+from shared.files import write_atomic
+
+MAX_WEIGHTS_BYTES = 512 * 1024 * 1024
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def digest(arrays: Arrays) -> str:
+    """SHA-256, in hexadecimal, over names, element types, shapes and bytes (little-endian, C order), sorted by name.
+
+    Equal exactly where everything is equal, on every machine. Raises ValueError for arrays that are not of numbers.
+    """
+    state = hashlib.sha256(b"synthward/weights/1\x00")
+    for name in sorted(arrays):
+        array = arrays[name]
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"{name} holds {array.dtype}, which is not a plain number")
+        plain = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        # JSON marks where a name or a shape ends, so no two sets of arrays can be spelled alike.
+        state.update(json.dumps([name, plain.dtype.str, plain.shape]).encode() + b"\n")
+        state.update(plain.tobytes(order="C"))
+    return state.hexdigest()
+
+
+def save_arrays(path: Path, arrays: Arrays) -> None:
+    """Writes a safetensors file that is whole or not there. Raises storage.full."""
+    # safetensors writes the memory as it lies, so a transposed view would come back scrambled. `ascontiguousarray`
+    # would turn the shape [] of a counter into [1].
+    write_atomic(path, save({name: array.copy(order="C") for name, array in arrays.items()}))
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a safetensors file. Raises storage.damaged when it is none, and OSError when it is not there.
+
+    Nothing is said about whether they fit a network: `shared.segmenter.from_arrays` does that.
+    """
+    size = path.stat().st_size
+    if size > MAX_WEIGHTS_BYTES:
+        raise SynthwardError("storage.damaged", f"{path} has {size} bytes; weights have at most {MAX_WEIGHTS_BYTES}")
+    try:
+        return dict(load(path.read_bytes()))
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:  # KeyError: an element type unknown to numpy
+        raise SynthwardError(
+            "storage.damaged",
+            f"{path} is not a safetensors file of plain numbers ({type(error).__name__})",
+            why="it was cut short, changed, or written by something else",
+            do="delete it and run the same step again: it will be written anew",
+        ) from error

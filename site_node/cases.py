@@ -1,0 +1,137 @@
+"""The site's private database: cases, releases, the ledger and the trainer's journal, in private/site.db.
+
+Cases are the hospital's images as import normalised them, one PNG each for image and mask under private/cases, named
+by their case id. Patient keys stand here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sqlalchemy import Column, Engine, Integer, LargeBinary, MetaData, String, Table, select
+
+from shared.database import open_database, reading, sqlite_url
+from shared.errors import SynthwardError
+from shared.files import private_folder, whole_folder
+from shared.journal import append, journal_table
+from shared.pairs import Pair
+from site_node.airlock.schema import releases_table, votes_table
+from site_node.cohort import Split, split_by_patient
+from site_node.dp.ledger import ledger_table
+
+metadata = MetaData()
+_cases = Table(
+    "cases",
+    metadata,
+    Column("case_id", String, primary_key=True),
+    Column("patient", String, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("folder", String, nullable=False),
+)
+_secret = Table("secret", metadata, Column("name", String, primary_key=True), Column("value", LargeBinary))
+ledger = ledger_table(metadata)
+journal = journal_table(metadata)
+releases = releases_table(metadata)
+votes = votes_table(metadata)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One private case. case_id is drawn at import and says nothing; size in pixels."""
+
+    case_id: str
+    patient: str
+    height: int
+    width: int
+    folder: Path
+
+    def load(self) -> Pair:
+        """The pair's pixels, read from private/cases."""
+        image = np.asarray(Image.open(self.folder / f"{self.case_id}.image.png", formats=("PNG",)))
+        mask = np.asarray(Image.open(self.folder / f"{self.case_id}.mask.png", formats=("PNG",)))
+        return Pair(image, mask)
+
+
+class PrivateStore:
+    """The private half's database and cases."""
+
+    def __init__(self, private: Path) -> None:
+        self.folder = private
+        self.engine: Engine = open_database(sqlite_url(private / "site.db"))
+        metadata.create_all(self.engine)
+        self.reading = reading(self.engine)
+
+    def replace_cases(self, found: Iterable[tuple[str, Pair]], *, actor: str) -> int:
+        """Puts (patient, pair) in place of what was imported before; all or nothing; how many.
+
+        One pair at a time is in memory. The old files go only after the new ones stand in the database.
+        """
+        name = secrets.token_hex(8)
+        target = private_folder(self.folder / "cases") / name
+        rows = []
+        with whole_folder(target) as partial:
+            for patient, pair in found:
+                case_id = secrets.token_hex(8)
+                for kind, pixels in (("image", pair.image), ("mask", pair.mask)):
+                    Image.fromarray(pixels).save(partial / f"{case_id}.{kind}.png", compress_level=1)
+                height, width = pair.mask.shape
+                rows.append({"case_id": case_id, "patient": patient, "height": height, "width": width, "folder": name})
+            if not rows:
+                raise SynthwardError("intake.nothing", "there is no usable pair to import")
+        with self.engine.begin() as connection:
+            connection.execute(_cases.delete())
+            connection.execute(_cases.insert(), rows)
+            append(connection, journal, actor=actor, action="import", subject="cohort")
+        for folder in target.parent.iterdir():
+            if folder != target:
+                shutil.rmtree(folder)
+        return len(rows)
+
+    def cases(self) -> list[Case]:
+        """All cases. Raises cohort.not-imported when there are none."""
+        with self.reading.begin() as connection:
+            rows = connection.execute(select(_cases).order_by(_cases.c.case_id)).all()
+        if not rows:
+            raise SynthwardError("cohort.not-imported", "no data was imported", do="run: synthward-site import")
+        root = self.folder / "cases"
+        return [Case(r.case_id, r.patient, r.height, r.width, root / r.folder) for r in rows]
+
+    def split(self, cases: Iterable[Case], holdout_fraction: float) -> Split:
+        """The site's split by patient: the same at every call, for as long as this folder lives."""
+        return split_by_patient(
+            {case.patient for case in cases}, holdout_fraction=holdout_fraction, salt=self.secret("split")
+        )
+
+    def secret(self, name: str) -> bytes:
+        """32 random bytes that are drawn once and never leave."""
+        with self.engine.begin() as connection:
+            row = connection.execute(select(_secret).where(_secret.c.name == name)).first()
+            if row is not None:
+                return bytes(row.value)
+            value = secrets.token_bytes(32)
+            connection.execute(_secret.insert().values(name=name, value=value))
+            return value
+
+    def seed(self, *parts: str) -> int:
+        """A seed in [0, 2**31) that is the same at every call and cannot be guessed outside: patient data."""
+        digest = hmac.new(self.secret("seeds"), "\x00".join(parts).encode(), hashlib.sha256).digest()
+        return int.from_bytes(digest[:4], "big") >> 1
+
+
+def training(cases: Iterable[Case], split: Split) -> Iterator[Case]:
+    """The cases that generators may learn from."""
+    return (case for case in cases if case.patient in split.training)
+
+
+def holdout(cases: Iterable[Case], split: Split) -> Iterator[Case]:
+    """The cases that no generator ever sees."""
+    return (case for case in cases if case.patient in split.holdout)

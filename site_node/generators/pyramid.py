@@ -1,0 +1,187 @@
+"""The pyramid that every generator here is made of: its scales, the generator of one scale, and its critic.
+
+Knows sizes, channels and weights; nothing of cases, cohorts, losses or schedules, so a generator of one case and one of
+a whole cohort can share it. Never touches the global random state: weights start from a torch.Generator.
+
+After SinGAN (Shaham, Dekel and Michaeli, ICCV 2019) and SinGAN-Seg (Thambawita et al., PLOS ONE 2022): the mask is one
+more channel of the image, everything in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Size = tuple[int, int]  # (height_px, width_px)
+
+LAYERS = 5  # conv layers of a trunk with its tail; each takes one pixel from every side
+PAD_PX = LAYERS  # so a generator's input is padded once by as much, and its output has the size asked for
+RECEPTIVE_FIELD_PX = 2 * LAYERS + 1
+
+
+def scale_sizes(
+    size: Size, *, factor: float, shortest_px: int, longest_px: int, max_scales: int | None = None
+) -> tuple[Size, ...]:
+    """Sizes of the scales, coarsest first; the last is `size`, or `size` shrunk so that no side exceeds longest_px.
+
+    The authors' rule: ceil(log(shortest / side) / log(factor)) + 2 scales, spaced evenly in the logarithm, so that the
+    coarsest one's shorter side is shortest_px exactly. max_scales takes fewer and wider steps between the same ends.
+    An image whose shorter side is no more than shortest_px gives one scale. Raises ValueError on sizes below 1 px.
+    """
+    if min(size) < 1 or shortest_px < 1 or longest_px < 1 or not 0.0 < factor < 1.0:
+        raise ValueError(f"no scales for size {size}, factor {factor}, sides {shortest_px} to {longest_px} px")
+    shrink = min(1.0, longest_px / max(size))
+    finest = _scaled(size, shrink)
+    if min(finest) <= shortest_px:
+        return (finest,)
+    # The tolerance keeps rounding errors from adding a scale where the ratio is a whole power of the factor.
+    count = math.ceil(math.log(shortest_px / min(finest)) / math.log(factor) - 1e-9) + 2
+    if max_scales is not None:
+        count = min(count, max_scales)
+    if count < 2:
+        return (finest,)
+    step = (shortest_px / min(finest)) ** (1 / (count - 1))
+    return (*(_scaled(finest, step ** (count - 1 - index)) for index in range(count - 1)), finest)
+
+
+def _scaled(size: Size, ratio: float) -> Size:
+    height, width = (max(1, math.ceil(side * ratio - 1e-9)) for side in size)
+    return height, width
+
+
+@dataclass(frozen=True)
+class BlockConfig:
+    """One scale's networks. channels: image channels plus the mask's; width: feature channels.
+
+    norm: `batch` as the authors have it; `none` for networks that must treat every image alone (no running statistics
+    that differ between training and sampling, and per-example gradients stay possible).
+    """
+
+    channels: int
+    width: int
+    norm: Literal["batch", "none"]
+
+
+class Trunk(nn.Module):
+    """4 x (conv 3x3, norm, LeakyReLU 0.2), then conv 3x3; valid convolutions."""
+
+    def __init__(self, config: BlockConfig, out_channels: int, random: torch.Generator) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for index in range(LAYERS - 1):
+            layers.append(_conv(config.channels if index == 0 else config.width, config.width, config.norm, random))
+            if config.norm != "none":
+                norm = nn.BatchNorm2d(config.width, track_running_stats=config.norm == "batch")
+                nn.init.normal_(norm.weight, 1.0, 0.02, generator=random)
+                layers.append(norm)
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
+        layers.append(_conv(config.width, out_channels, config.norm, random))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layers(x)  # [N, C, H, W] -> [N, out_channels, H - 10, W - 10]
+        return out
+
+
+def _conv(inputs: int, outputs: int, norm: str, random: torch.Generator) -> nn.Conv2d:
+    # skip_init: nn.Conv2d would otherwise draw weights from the global random state, only to have them overwritten.
+    conv = nn.utils.skip_init(nn.Conv2d, inputs, outputs, 3)
+    if norm != "none":
+        nn.init.normal_(conv.weight, 0.0, 0.02, generator=random)  # the authors' start; the norm sets the scale
+    else:
+        nn.init.kaiming_normal_(conv.weight, a=0.2, nonlinearity="leaky_relu", generator=random)
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+class ScaleGenerator(nn.Module):
+    """Adds one scale's detail: base + tanh(trunk(pad(base) + noise))."""
+
+    def __init__(self, config: BlockConfig, random: torch.Generator) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = Trunk(config, config.channels, random)
+
+    def forward(self, noisy: Tensor, base: Tensor) -> Tensor:
+        """noisy: float [N, C, H + 10, W + 10], the padded base plus noise; base: [N, C, H, W]; gives [N, C, H, W].
+
+        Because nothing is padded in here, a crop of both arguments gives exactly the crop of the output.
+        """
+        return base + torch.tanh(self.trunk(noisy))  # [N, C, H + 10, W + 10] -> [N, C, H, W]
+
+
+class Critic(nn.Module):
+    """Scores patches of 11 x 11 px, higher for real ones."""
+
+    def __init__(self, config: BlockConfig, random: torch.Generator) -> None:
+        super().__init__()
+        self.trunk = Trunk(config, 1, random)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: float [N, C, H, W] with H, W of 11 or more; gives the patch map [N, 1, H - 10, W - 10]."""
+        scores: Tensor = self.trunk(x)  # [N, C, H, W] -> [N, 1, H - 10, W - 10]
+        return scores
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A scale whose training has ended: its size, its generator (eval mode, frozen) and its noise's amplitude."""
+
+    size: Size
+    generator: ScaleGenerator
+    amplitude: float
+
+
+def upscale(x: Tensor, size: Size) -> Tensor:
+    """Bicubic, clipped to [-1, 1]: a coarser scale's output as the finer scale's base. [N, C, h, w] -> [N, C, H, W]."""
+    return F.interpolate(x, size=size, mode="bicubic", align_corners=False).clamp_(-1.0, 1.0)
+
+
+def pad(x: Tensor) -> Tensor:
+    """Zeros around, as much as a trunk takes away: [N, C, H, W] -> [N, C, H + 10, W + 10]."""
+    return F.pad(x, (PAD_PX,) * 4)
+
+
+def draw_noise(
+    count: int, channels: int, size: Size, *, coarsest: bool, into_padding: bool, random: torch.Generator
+) -> Tensor:
+    """Unit Gaussian noise [N, C, H + 10, W + 10]: one channel broadcast at the coarsest scale, all of them at others.
+
+    into_padding: whether the padding holds noise as well. The authors leave it zero, by which the coarsest generator
+    finds the border and repeats what stood beside it; noise there lets whole layouts move.
+    """
+    drawn = 1 if coarsest else channels
+    height, width = size
+    if into_padding:
+        noise = torch.randn(count, drawn, height + 2 * PAD_PX, width + 2 * PAD_PX, generator=random)
+    else:
+        noise = pad(torch.randn(count, drawn, height, width, generator=random))  # [N, 1 or C, H + 10, W + 10]
+    return noise.expand(-1, channels, -1, -1)  # [N, 1 or C, ...] -> [N, C, ...]
+
+
+@torch.no_grad()
+def draw(scales: Sequence[Scale], count: int, *, into_padding: bool, random: torch.Generator) -> Tensor:
+    """Draws `count` outputs of the finest of the given scales: float [N, C, H, W]. Changes no generator."""
+    first = scales[0]
+    channels = first.generator.config.channels
+    out = torch.zeros(count, channels, *first.size)
+    for index, scale in enumerate(scales):
+        noise = draw_noise(
+            count, channels, scale.size, coarsest=index == 0, into_padding=into_padding, random=random
+        )
+        out = grow(out, scale, noise) if index else scale.generator(scale.amplitude * noise, out)
+    return out
+
+
+@torch.no_grad()
+def grow(coarser: Tensor, scale: Scale, noise: Tensor) -> Tensor:
+    """One frozen scale on top of a coarser output: [N, C, h, w] -> [N, C, H, W]."""
+    base = upscale(coarser, scale.size)  # [N, C, h, w] -> [N, C, H, W]
+    out: Tensor = scale.generator(pad(base) + scale.amplitude * noise, base)
+    return out

@@ -1,0 +1,297 @@
+"""The queue between the site's two halves: durable, in one SQLite file, and the only thing they share besides folders.
+
+The link puts in studies and measurements and reads results; the trainer takes jobs and writes results. A job that was
+running when its process died is taken up again. Nothing here names a file, a patient or a pixel.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Column, Connection, Integer, LargeBinary, MetaData, Row, String, Table, select
+
+from shared import journal
+from shared.database import open_database, reading, sqlite_url
+from shared.documents import parse
+from shared.errors import SynthwardError
+from shared.pairs import sha256_hex
+from shared.study import Study
+
+MAX_ATTEMPTS = 3
+_metadata = MetaData()
+_studies = Table(
+    "studies",
+    _metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("study_id", String, nullable=False, unique=True),
+    Column("payload", LargeBinary, nullable=False),
+    Column("at", String, nullable=False),
+)
+_jobs = Table(
+    "jobs",
+    _metadata,
+    Column("job_id", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("study_sha256", String(64), nullable=False),
+    Column("payload", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("code", String, nullable=False),
+    Column("result", String, nullable=False),
+    Column("at", String, nullable=False),
+)
+_outbox = Table(
+    "outbox",
+    _metadata,
+    Column("bundle_sha256", String(64), primary_key=True),
+    Column("state", String, nullable=False),  # waiting, sending, accepted, refused
+    Column("code", String, nullable=False),
+    Column("receipt", LargeBinary),
+    Column("signature", LargeBinary),
+    Column("at", String, nullable=False),
+)
+_egress = Table(
+    "egress",
+    _metadata,
+    Column("kind", String, primary_key=True),
+    Column("bytes", Integer, nullable=False),
+    Column("messages", Integer, nullable=False),
+)
+_journal = journal.journal_table(_metadata)
+
+
+class JobKind(StrEnum):
+    """What the trainer can be asked to do."""
+
+    RELEASE = "release"
+    MEASURE = "measure"
+
+
+class JobState(StrEnum):
+    """Where a job is. `refused` is final: policy, data or the study forbid it; `failed` is ours."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job. payload and result are JSON objects."""
+
+    job_id: str
+    kind: JobKind
+    study_sha256: str
+    payload: dict[str, Any]
+    state: JobState
+    attempts: int
+    code: str
+    result: dict[str, Any]
+
+
+class Queue:
+    """The queue in exchange/queue.db."""
+
+    def __init__(self, exchange: Path) -> None:
+        self._engine = open_database(sqlite_url(exchange / "queue.db"))
+        _metadata.create_all(self._engine)
+        self._reading = reading(self._engine)
+
+    def _journal(self, connection: Connection, actor: str, action: str, subject: str, detail: str = "") -> None:
+        journal.append(connection, _journal, actor=actor, action=action, subject=subject, detail=detail)
+
+    def record(self, actor: str, action: str, subject: str, detail: str = "") -> None:
+        """An entry in the link's journal."""
+        with self._engine.begin() as connection:
+            self._journal(connection, actor, action, subject, detail)
+
+    def journal(self) -> list[journal.Entry]:
+        """The link's journal."""
+        with self._reading.begin() as connection:
+            return journal.entries(connection, _journal)
+
+    # Studies
+
+    def take_study(self, payload: bytes) -> str:
+        """Stores a study that was checked, and queues its release job; the study's SHA-256. Twice is once."""
+        sha256 = sha256_hex(payload)
+        study = parse(Study, payload)
+        with self._engine.begin() as connection:
+            known = connection.execute(select(_studies).where(_studies.c.study_id == study.study_id)).first()
+            if known is not None and known.sha256 != sha256:
+                raise SynthwardError("study.exists", f"another study is called {study.study_id} here")
+            if known is None:
+                connection.execute(
+                    _studies.insert().values(sha256=sha256, study_id=study.study_id, payload=payload, at=_now())
+                )
+                self._add_job(connection, f"release-{sha256[:16]}", JobKind.RELEASE, sha256, {})
+                self._journal(connection, "coordinator", "study-taken", study.study_id)
+        return sha256
+
+    def studies(self) -> list[tuple[str, Study]]:
+        """(SHA-256, study) of all that were taken, oldest first."""
+        with self._reading.begin() as connection:
+            rows = connection.execute(select(_studies).order_by(_studies.c.at)).all()
+        return [(row.sha256, parse(Study, bytes(row.payload))) for row in rows]
+
+    def study(self, sha256: str) -> Study:
+        """A study that was taken. Raises study.unknown."""
+        with self._reading.begin() as connection:
+            row = connection.execute(select(_studies).where(_studies.c.sha256 == sha256)).first()
+        if row is None:
+            raise SynthwardError("study.unknown", "this site has taken no such study")
+        return parse(Study, bytes(row.payload))
+
+    # Jobs
+
+    def add_measurement(self, job_id: str, study_sha256: str, payload: Mapping[str, Any]) -> None:
+        """Queues a measurement; the same job twice is once."""
+        with self._engine.begin() as connection:
+            if connection.execute(select(_jobs).where(_jobs.c.job_id == job_id)).first() is None:
+                self._add_job(connection, job_id, JobKind.MEASURE, study_sha256, payload)
+                self._journal(connection, "coordinator", "measurement-taken", job_id)
+
+    def _add_job(
+        self, connection: Connection, job_id: str, kind: JobKind, study_sha256: str, payload: Mapping[str, Any]
+    ) -> None:
+        connection.execute(
+            _jobs.insert().values(
+                job_id=job_id, kind=kind.value, study_sha256=study_sha256, payload=json.dumps(dict(payload)),
+                state=JobState.QUEUED.value, attempts=0, code="", result="{}", at=_now(),
+            )
+        )  # fmt: skip
+
+    def job(self, job_id: str) -> Job | None:
+        """A job, if there is one."""
+        with self._reading.begin() as connection:
+            row = connection.execute(select(_jobs).where(_jobs.c.job_id == job_id)).first()
+        return None if row is None else _job(row)
+
+    def jobs(self) -> list[Job]:
+        """All jobs, oldest first."""
+        with self._reading.begin() as connection:
+            return [_job(row) for row in connection.execute(select(_jobs).order_by(_jobs.c.at)).all()]
+
+    def claim(self) -> Job | None:
+        """Takes the oldest queued job, and counts the attempt before anything else happens."""
+        with self._engine.begin() as connection:
+            row = connection.execute(
+                select(_jobs).where(_jobs.c.state == JobState.QUEUED.value).order_by(_jobs.c.at).limit(1)
+            ).first()
+            if row is None:
+                return None
+            connection.execute(
+                _jobs.update()
+                .where(_jobs.c.job_id == row.job_id)
+                .values(state=JobState.RUNNING.value, attempts=row.attempts + 1)
+            )
+        return self.job(row.job_id)
+
+    def requeue_running(self) -> int:
+        """Takes up what a dead trainer left running; gives up on a job that died MAX_ATTEMPTS times. How many."""
+        with self._engine.begin() as connection:
+            rows = connection.execute(select(_jobs).where(_jobs.c.state == JobState.RUNNING.value)).all()
+            for row in rows:
+                given_up = row.attempts >= MAX_ATTEMPTS
+                values = (
+                    {"state": JobState.FAILED.value, "code": "internal"}
+                    if given_up
+                    else {"state": JobState.QUEUED.value}
+                )
+                connection.execute(_jobs.update().where(_jobs.c.job_id == row.job_id).values(**values))
+                self._journal(connection, "trainer", "job-failed" if given_up else "job-again", row.job_id)
+        return len(rows)
+
+    def end(self, job_id: str, state: JobState, *, code: str = "", result: Mapping[str, Any] | None = None) -> None:
+        """Writes a job's end and its result."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                _jobs.update()
+                .where(_jobs.c.job_id == job_id)
+                .values(state=state.value, code=code, result=json.dumps(dict(result or {})))
+            )
+            self._journal(connection, "trainer", f"job-{state.value}", job_id, code)
+
+    # The outbox
+
+    def offer(self, bundle_sha256: str) -> None:
+        """Tells the link that a sealed bundle lies in the outbox; offering twice is offering once."""
+        with self._engine.begin() as connection:
+            known = connection.execute(select(_outbox).where(_outbox.c.bundle_sha256 == bundle_sha256)).first()
+            if known is None:
+                connection.execute(
+                    _outbox.insert().values(bundle_sha256=bundle_sha256, state="waiting", code="", at=_now())
+                )
+
+    def start_sending(self, bundle_sha256: str) -> bool:
+        """Marks a bundle as on its way, before its first byte; False when it was withdrawn meanwhile."""
+        with self._engine.begin() as connection:
+            done = connection.execute(
+                _outbox.update()
+                .where(_outbox.c.bundle_sha256 == bundle_sha256, _outbox.c.state.in_(("waiting", "sending")))
+                .values(state="sending")
+            )
+            return done.rowcount == 1
+
+    def withdraw(self, bundle_sha256: str) -> bool:
+        """Takes a bundle back before its first byte has left; False when it is too late."""
+        with self._engine.begin() as connection:
+            done = connection.execute(
+                _outbox.delete().where(_outbox.c.bundle_sha256 == bundle_sha256, _outbox.c.state == "waiting")
+            )
+            return done.rowcount == 1
+
+    def offered(self, *states: str) -> list[Row[Any]]:
+        """The outbox's rows in these states (waiting, sending, accepted, refused), oldest first."""
+        with self._reading.begin() as connection:
+            query = select(_outbox).where(_outbox.c.state.in_(states)).order_by(_outbox.c.at)
+            return list(connection.execute(query).all())
+
+    def settle(self, bundle_sha256: str, state: str, *, code: str, receipt: bytes, signature: bytes) -> None:
+        """Records the coordinator's answer to a bundle: accepted with its receipt, or refused with its code."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                _outbox.update()
+                .where(_outbox.c.bundle_sha256 == bundle_sha256)
+                .values(state=state, code=code, receipt=receipt, signature=signature)
+            )
+            self._journal(connection, "coordinator", f"bundle-{state}", bundle_sha256, code)
+
+    # What left
+
+    def count_egress(self, kind: str, size: int) -> None:
+        """Adds bytes that left the site to the count of their kind."""
+        with self._engine.begin() as connection:
+            row = connection.execute(select(_egress).where(_egress.c.kind == kind)).first()
+            if row is None:
+                connection.execute(_egress.insert().values(kind=kind, bytes=size, messages=1))
+            else:
+                connection.execute(
+                    _egress.update()
+                    .where(_egress.c.kind == kind)
+                    .values(bytes=row.bytes + size, messages=row.messages + 1)
+                )
+
+    def egress(self) -> dict[str, int]:
+        """Kind -> bytes of everything that the link sent, without the transport's own framing."""
+        with self._reading.begin() as connection:
+            return {row.kind: row.bytes for row in connection.execute(select(_egress).order_by(_egress.c.kind))}
+
+
+def _job(row: Row[Any]) -> Job:
+    return Job(
+        row.job_id, JobKind(row.kind), row.study_sha256, json.loads(row.payload), JobState(row.state), row.attempts,
+        row.code, json.loads(row.result),
+    )  # fmt: skip
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

@@ -1,0 +1,78 @@
+"""Enrolment, seen from the site: keys are made here, requests and public keys go out, a certificate comes back."""
+
+from __future__ import annotations
+
+import secrets
+
+import grpc
+import stamina
+
+from shared.errors import SynthwardError
+from shared.files import write_atomic, write_private
+from shared.identity import (
+    certificate_request,
+    flower_public_bytes,
+    new_flower_key,
+    new_signing_key,
+    new_tls_key,
+    peer,
+    public_bytes,
+    save_key,
+)
+from shared.invitation import Invitation
+from shared.wire import synthward_pb2 as pb
+from shared.wire import synthward_pb2_grpc as rpc
+from shared.wire.status import error_from, is_worth_retrying
+from site_node.jobs import Queue
+from site_node.link.channel import enrolment_channel
+from site_node.settings import Home, Membership
+
+_TIMEOUT_S = 30.0
+
+
+def enrol(home: Home, invitation: Invitation) -> Membership:
+    """Enrols the site and writes keys, certificate and membership. Raises trust.* or unavailable.service.
+
+    Keys are written only after the coordinator has answered, so a refused invitation leaves nothing behind.
+    """
+    tls_key, flower_key, signing_key = new_tls_key(), new_flower_key(), new_signing_key()
+    request = certificate_request(tls_key, invitation.site)
+    message = pb.EnrolRequest(
+        invitation_secret=bytes.fromhex(invitation.secret),
+        certificate_request=request,
+        signing_key=public_bytes(signing_key.public_key()),
+        signing_proof=signing_key.sign(request),
+        flower_key=flower_public_bytes(flower_key),
+    )
+    authority = invitation.authority.encode()
+    with enrolment_channel(invitation.address, authority) as channel:
+        reply = _call(rpc.EnrolmentStub(channel), message)  # type: ignore[no-untyped-call]
+    if peer(reply.certificate)[:2] != ("site", invitation.site):
+        raise SynthwardError("trust.identity", "the certificate that came back is not this site's")
+    save_key(home.link_keys / "tls.key", tls_key)
+    save_key(home.link_keys / "flower.key", flower_key, openssh=True)
+    save_key(home.seal_keys / "signing.key", signing_key)
+    write_private(home.link_keys / "executor.secret", secrets.token_bytes(32))
+    write_atomic(home.link_keys / "tls.crt", reply.certificate)
+    write_atomic(home.link_keys / "ca.crt", authority)
+    membership = Membership(
+        site=reply.site,
+        releases_address=reply.releases_address,
+        fleet_address=reply.fleet_address,
+        coordinator_key=reply.coordinator_key.hex(),
+    )
+    home.join(membership)
+    Queue(home.exchange).count_egress("enrolment", message.ByteSize())
+    return membership
+
+
+def _call(stub: rpc.EnrolmentStub, message: pb.EnrolRequest) -> pb.EnrolReply:
+    @stamina.retry(on=is_worth_retrying, attempts=4, wait_initial=0.3, wait_max=3.0)
+    def call() -> pb.EnrolReply:
+        reply: pb.EnrolReply = stub.Enrol(message, timeout=_TIMEOUT_S)
+        return reply
+
+    try:
+        return call()
+    except grpc.RpcError as error:
+        raise error_from(error) from error

@@ -1,0 +1,111 @@
+"""The outbox: carries sealed bundles to the coordinator, until each has its receipt.
+
+A bundle is a folder that the trainer's half put there whole. Sending is resumable: the coordinator says which objects
+and offsets it lacks. Nothing is taken back as lost before a signed receipt, or a final refusal, is on the disk.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import stamina
+import structlog
+
+from shared.bundle import Manifest, Receipt, object_path
+from shared.documents import parse, verify
+from shared.errors import ExitCode, SynthwardError
+from shared.identity import public_key
+from shared.pairs import sha256_hex
+from shared.wire import synthward_pb2 as pb
+from shared.wire import synthward_pb2_grpc as rpc
+from shared.wire.status import error_from, is_worth_retrying
+from site_node.jobs import Queue
+from site_node.settings import Home
+
+CHUNK_BYTES = 64 * 1024
+_CALL_TIMEOUT_S = 60.0
+_UPLOAD_TIMEOUT_S = 6 * 3600.0
+_FINISH_TIMEOUT_S = 1800.0
+_POLL_S = 1.0
+_log = structlog.get_logger("site.outbox")
+
+
+class Outbox:
+    """Sends what the queue offers. channel: to the release service, with the site's certificate."""
+
+    def __init__(self, home: Home, queue: Queue, channel: grpc.Channel) -> None:
+        self._home = home
+        self._queue = queue
+        self._stub = rpc.ReleasesStub(channel)  # type: ignore[no-untyped-call]
+        self._coordinator_key = public_key(bytes.fromhex(home.membership().coordinator_key))
+
+    def run(self, stop: threading.Event) -> None:
+        """Until stop is set; what cannot be sent now is tried again."""
+        while not stop.is_set():
+            for row in self._queue.offered("waiting", "sending"):
+                if stop.is_set():
+                    return
+                self.send(row.bundle_sha256)
+            stop.wait(_POLL_S)
+
+    def send(self, sha256: str) -> None:
+        """Sends one bundle. On a refusal that is final it is settled as refused; otherwise it stays."""
+        if not self._queue.start_sending(sha256):
+            return
+        try:
+            receipt, signature = self._send(self._home.outbox / sha256)
+        except grpc.RpcError as call:
+            error = error_from(call)
+            if error.exit_code is ExitCode.UNAVAILABLE or error.code == "admission.incomplete":
+                _log.info("not-sent", bundle=sha256, code=error.code)
+                return
+            self._queue.settle(sha256, "refused", code=error.code, receipt=b"", signature=b"")
+            return
+        except SynthwardError as error:
+            # A receipt that does not verify: whoever answered is not our coordinator. Keep, and try again.
+            self._queue.record("link", "receipt-refused", sha256, error.code)
+            return
+        self._queue.settle(sha256, "accepted", code="", receipt=receipt, signature=signature)
+
+    @stamina.retry(on=is_worth_retrying, attempts=5, wait_initial=0.2, wait_max=5.0)
+    def _send(self, folder: Path) -> tuple[bytes, bytes]:
+        payload = (folder / "manifest.json").read_bytes()
+        manifest = parse(Manifest, payload)
+        begin = pb.BeginRequest(manifest=payload, signature=(folder / "manifest.sig").read_bytes())
+        self._queue.count_egress("bundle", begin.ByteSize())
+        reply = self._stub.Begin(begin, timeout=_CALL_TIMEOUT_S)
+        if reply.HasField("receipt"):
+            return self._checked(reply.receipt, sha256_hex(payload), manifest)
+        sha256 = sha256_hex(payload)
+        self._stub.Upload(
+            self._chunks(folder, sha256, [(m.sha256, m.offset) for m in reply.missing]), timeout=_UPLOAD_TIMEOUT_S
+        )
+        finish = pb.FinishRequest(bundle_sha256=sha256)
+        self._queue.count_egress("bundle", finish.ByteSize())
+        reply = self._stub.Finish(finish, timeout=_FINISH_TIMEOUT_S)
+        return self._checked(reply.receipt, sha256, manifest)
+
+    def _chunks(self, folder: Path, sha256: str, missing: list[tuple[str, int]]) -> Iterator[pb.Chunk]:
+        sent = 0
+        try:
+            for name, start in missing:
+                with object_path(folder, name).open("rb") as file:
+                    file.seek(start)
+                    offset = start
+                    while data := file.read(CHUNK_BYTES):
+                        chunk = pb.Chunk(bundle_sha256=sha256, object_sha256=name, offset=offset, data=data)
+                        sent += chunk.ByteSize()
+                        yield chunk
+                        offset += len(data)
+        finally:
+            self._queue.count_egress("bundle", sent)
+
+    def _checked(self, receipt: pb.SignedReceipt, sha256: str, manifest: Manifest) -> tuple[bytes, bytes]:
+        verify(self._coordinator_key, "receipt", receipt.payload, receipt.signature)
+        document = parse(Receipt, receipt.payload)
+        if document.bundle_sha256 != sha256 or document.pairs != len(manifest.pairs):
+            raise SynthwardError("trust.signature", "the receipt is for another bundle")
+        return receipt.payload, receipt.signature

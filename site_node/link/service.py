@@ -1,0 +1,68 @@
+"""The link's process: the executor that answers Flower, and the outbox that sends bundles. No private data in reach."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from shared.logs import configure
+from site_node.jobs import Queue
+from site_node.link.channel import release_channel
+from site_node.link.client_app import build_client_app
+from site_node.link.executor import Executor
+from site_node.link.outbox import Outbox
+from site_node.settings import Home
+
+
+def node_command(home: Home) -> list[str]:
+    """The command of the site's Flower node: it holds the connection, and executes nothing itself."""
+    keys, membership = home.link_keys, home.membership()
+    return [
+        str(Path(sys.executable).with_name("flower-supernode")),
+        "--root-certificates", str(keys / "ca.crt"),
+        "--superlink", membership.fleet_address,
+        "--auth-supernode-private-key", str(keys / "flower.key"),
+        "--isolation", "process",
+        "--superexec-auth-secret-file", str(keys / "executor.secret"),
+        "--host", "127.0.0.1",
+        "--port", str(home.settings().node_port),
+        "--disable-runtime-dependency-installation",
+    ]  # fmt: skip
+
+
+def node_environment(home: Home) -> dict[str, str]:
+    """Its environment: nothing calls home, and its files stay in the site's folder."""
+    return {
+        **os.environ,
+        "FLWR_HOME": str(home.flower),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    }
+
+
+def serve(home: Home) -> None:
+    """Runs until SIGTERM or SIGINT."""
+    queue = Queue(home.exchange)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    secret = (home.link_keys / "executor.secret").read_bytes()
+    executor = Executor(build_client_app(home), queue, port=home.settings().node_port, secret=secret)
+    with release_channel(home) as channel:
+        outbox = Outbox(home, queue, channel)
+        threads = [threading.Thread(target=part.run, args=(stop,), daemon=True) for part in (executor, outbox)]
+        for thread in threads:
+            thread.start()
+        # A part that dies takes the process with it: the supervisor starts both afresh.
+        while not stop.wait(1.0):
+            if not all(thread.is_alive() for thread in threads):
+                sys.exit(1)
+
+
+if __name__ == "__main__":
+    configure()
+    serve(Home(Path(sys.argv[1])))

@@ -1,0 +1,126 @@
+"""A site's folder and settings.
+
+The folder has two halves that meet only in exchange/: the link (network, keys/link) and the trainer (private/,
+keys/seal). Deployment gives them different users; the code keeps to the same line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from shared.errors import SynthwardError
+from shared.files import private_folder, write_atomic
+from shared.settings_files import read_toml, to_toml
+from shared.study import Document
+
+
+class Settings(Document):
+    """What the hospital's administrator decides about this machine."""
+
+    data: str = ""
+    node_port: int = Field(default=7451, ge=1, le=65535)
+    threads: int = Field(default=0, ge=0, le=1024)
+
+
+class Membership(Document):
+    """What enrolment told the site: written once, by `init`."""
+
+    site: str
+    releases_address: str
+    fleet_address: str
+    coordinator_key: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+SETTINGS_COMMENTS = {
+    "data": "The folder with images/ and masks/ that import reads when it is given none.",
+    "node_port": "Loopback port between the site's Flower node and its executor.",
+    "threads": "Processor threads for training. 0: as many as there are cores.",
+}
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder of a site: where each thing lies."""
+
+    path: Path
+
+    @property
+    def settings_file(self) -> Path:
+        """settings.toml."""
+        return self.path / "settings.toml"
+
+    @property
+    def policy_file(self) -> Path:
+        """policy.toml: the hospital's, never the study's."""
+        return self.path / "policy.toml"
+
+    @property
+    def membership_file(self) -> Path:
+        """What enrolment told us."""
+        return self.path / "membership.toml"
+
+    @property
+    def link_keys(self) -> Path:
+        """The link's TLS and Flower keys, the site's certificate, the pinned authority."""
+        return self.path / "keys" / "link"
+
+    @property
+    def seal_keys(self) -> Path:
+        """The key that signs bundles; the link cannot read it."""
+        return self.path / "keys" / "seal"
+
+    @property
+    def private(self) -> Path:
+        """Cases, generators, drafts, the ledger: patient data, all of it."""
+        return self.path / "private"
+
+    @property
+    def exchange(self) -> Path:
+        """What both halves see: the queue, weights that came in, sealed bundles on their way out."""
+        return self.path / "exchange"
+
+    @property
+    def inbox(self) -> Path:
+        """Weights that came in."""
+        return self.exchange / "inbox"
+
+    @property
+    def outbox(self) -> Path:
+        """Sealed bundles."""
+        return self.exchange / "outbox"
+
+    @property
+    def flower(self) -> Path:
+        """FLWR_HOME of the site's node."""
+        return self.path / "flower"
+
+    @property
+    def logs(self) -> Path:
+        """Logs of the site's processes."""
+        return self.path / "logs"
+
+    def settings(self) -> Settings:
+        """The settings. Raises settings.missing or settings.invalid."""
+        return read_toml(Settings, self.settings_file, code="settings.invalid")
+
+    def membership(self) -> Membership:
+        """The membership. Raises settings.missing before enrolment."""
+        return read_toml(Membership, self.membership_file, code="settings.invalid")
+
+    def create(self, settings: Settings) -> None:
+        """Makes the folders and settings. Raises settings.exists rather than touch a site that is set up."""
+        if self.settings_file.exists():
+            raise SynthwardError("settings.exists", f"{self.settings_file} exists", do="edit it, or use a new folder")
+        private_folder(self.path)
+        for folder in (
+            self.link_keys, self.seal_keys, self.private, self.inbox, self.outbox, self.flower, self.logs,
+        ):  # fmt: skip
+            private_folder(folder)
+        write_atomic(self.settings_file, to_toml(settings.model_dump(), comments=SETTINGS_COMMENTS).encode())
+
+    def join(self, membership: Membership) -> None:
+        """Records what enrolment told us."""
+        write_atomic(self.membership_file, to_toml(membership.model_dump()).encode())
