@@ -14,7 +14,8 @@ from typing import Any
 import structlog
 
 ALLOWED_KEYS = frozenset(
-    ["event", "level", "timestamp", "logger", "code", "method", "bundle", "site", "study", "job", "state", "error", "seconds", "process", "exit", "port", "attempt"]
+    {"event", "level", "timestamp", "logger", "code", "method", "bundle", "site", "study", "job", "state"}
+    | {"error", "seconds", "process", "exit", "port", "attempt"}
 )
 
 

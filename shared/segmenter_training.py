@@ -54,8 +54,14 @@ def train(
         drawn = [_tensors(pairs[index], image) for index in islice(order, spec.batch_size)]
         images, masks = augment(torch.stack([i for i, _ in drawn]), torch.stack([m for _, m in drawn]), rng)
         loss = segmentation_loss(model(images), masks)
+        if not torch.isfinite(loss):
+            raise SynthwardError(
+                "training.diverged",
+                f"the segmenter's loss is not finite at step {step} of {spec.steps}",
+                do=f"publish the study with a learning rate under {spec.learning_rate:g}",
+            )
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
         if on_step is not None:
@@ -79,6 +85,6 @@ def segmentation_loss(logits: Tensor, masks: Tensor) -> Tensor:
 
 
 def _tensors(pair: Pair, image: ImageSpec) -> tuple[Tensor, Tensor]:
-    """image float32 [C, S, S] in [0, 1] and mask float32 [1, S, S] in {0, 1}. Raises pairs.shape, pairs.mask-not-binary."""
+    """float32 [C, S, S] in [0, 1] and float32 [1, S, S] in {0, 1}. Raises pairs.shape and pairs.mask-not-binary."""
     check_mask(pair.mask)
     return image_tensor(pair.image, image), torch.from_numpy(pair.mask >= 128)[None].float()

@@ -27,13 +27,14 @@ Arrays = Mapping[str, NDArray[Any]]
 def digest(arrays: Arrays) -> str:
     """SHA-256, in hexadecimal, over names, element types, shapes and bytes (little-endian, C order), sorted by name.
 
-    Equal exactly where everything is equal, on every machine. Raises ValueError for arrays that are not of numbers.
+    Equal exactly where everything is equal, on every machine. Raises weights.mismatch for arrays that are not of plain
+    numbers: they may have come from anywhere.
     """
     state = hashlib.sha256(b"synthward/weights/1\x00")
     for name in sorted(arrays):
         array = arrays[name]
         if array.dtype.kind not in "biuf":
-            raise ValueError(f"{name} holds {array.dtype}, which is not a plain number")
+            raise SynthwardError("weights.mismatch", f"{name} holds {array.dtype}, which is not a plain number")
         plain = array.astype(array.dtype.newbyteorder("<"), copy=False)
         # JSON marks where a name or a shape ends, so no two sets of arrays can be spelled alike.
         state.update(json.dumps([name, plain.dtype.str, plain.shape]).encode() + b"\n")

@@ -22,7 +22,8 @@ from shared.database import open_database, reading, sqlite_url
 from shared.errors import SynthwardError
 from shared.files import private_folder, whole_folder
 from shared.journal import append, journal_table
-from shared.pairs import Pair
+from shared.pairs import Pair, resize_pair, with_channels
+from shared.study import ImageSpec
 from site_node.airlock.schema import releases_table, votes_table
 from site_node.cohort import Split, split_by_patient
 from site_node.dp.ledger import ledger_table
@@ -59,6 +60,11 @@ class Case:
         image = np.asarray(Image.open(self.folder / f"{self.case_id}.image.png", formats=("PNG",)))
         mask = np.asarray(Image.open(self.folder / f"{self.case_id}.mask.png", formats=("PNG",)))
         return Pair(image, mask)
+
+    def load_for(self, image: ImageSpec) -> Pair:
+        """The pair at a study's size and channels."""
+        pair = self.load()
+        return resize_pair(Pair(with_channels(pair.image, image.channels), pair.mask), image.size_px)
 
 
 class PrivateStore:

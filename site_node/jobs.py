@@ -50,7 +50,7 @@ _outbox = Table(
     "outbox",
     _metadata,
     Column("bundle_sha256", String(64), primary_key=True),
-    Column("state", String, nullable=False),  # waiting, sending, accepted, refused
+    Column("state", String, nullable=False),  # waiting, sending, accepted, refused, withdrawn
     Column("code", String, nullable=False),
     Column("receipt", LargeBinary),
     Column("signature", LargeBinary),
@@ -242,10 +242,15 @@ class Queue:
             return done.rowcount == 1
 
     def withdraw(self, bundle_sha256: str) -> bool:
-        """Takes a bundle back before its first byte has left; False when it is too late."""
+        """Takes a bundle back before its first byte has left; False when it is too late.
+
+        The row stays, as withdrawn, so that offering the bundle once more is still nothing.
+        """
         with self._engine.begin() as connection:
             done = connection.execute(
-                _outbox.delete().where(_outbox.c.bundle_sha256 == bundle_sha256, _outbox.c.state == "waiting")
+                _outbox.update()
+                .where(_outbox.c.bundle_sha256 == bundle_sha256, _outbox.c.state == "waiting")
+                .values(state="withdrawn")
             )
             return done.rowcount == 1
 

@@ -15,7 +15,7 @@ def fundus(who: Character, rng: np.random.Generator, side: int) -> tuple[Field, 
     x, y = grid(side)
     eye = float(rng.choice((-1.0, 1.0)))  # left or right
     share = float(np.clip(who.share * rng.uniform(0.9, 1.15), 0.03, 0.25))
-    centre = eye * rng.uniform(0.30, 0.48), rng.uniform(-0.14, 0.14)
+    centre = eye * rng.uniform(0.30, 0.48), rng.uniform(-0.20, 0.20)
     turn = rng.uniform(-0.2, 0.2)
     rho = outline(x, y, centre, share, who, turn, rng.uniform(0.86, 1.0))
     inside = (rho < 1.0).astype(np.float64)

@@ -46,12 +46,8 @@ def outlined(pair: Pair, size_px: int) -> Pixels:
     image = np.array(Image.fromarray(pair.image).convert("RGB").resize(square, Image.Resampling.BICUBIC))
     # The mask is enlarged smoothly and cut, so that the outline follows the lesion and not the small image's pixels.
     mask = np.asarray(Image.fromarray(pair.mask).resize(square, Image.Resampling.BICUBIC)) >= 128
-    width = max(1, size_px // 80)
-    inside = _shrunk(mask, width)
-    around = ~_shrunk(~mask, 1)
-    image[around & ~mask] = HALO
-    image[mask & ~inside] = LINE
-    image[inside & ~_shrunk(inside, 1)] = HALO
+    image[~_shrunk(~mask, 1) & ~mask] = HALO
+    image[mask & ~_shrunk(mask, max(1, size_px // 64))] = LINE
     return image
 
 

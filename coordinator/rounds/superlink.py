@@ -11,7 +11,6 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -145,12 +144,21 @@ def _node_name(scope: Scope) -> str:
     return "node-unknown"
 
 
-def flower_environment(home: Path) -> dict[str, str]:
-    """The environment for every process that imports flwr: nothing calls home, and its files stay in our folder."""
-    return {
-        **os.environ,
-        "FLWR_HOME": str(home),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    }
+if __name__ == "__main__":
+    import sys
+
+    from coordinator.settings import Home
+
+    home = Home(Path(sys.argv[1]))
+    settings = home.settings()
+    serve(
+        state=home.flower / "state.db",
+        secret=(home.keys / "rounds.secret").read_bytes(),
+        certificate=home.keys / "server.crt",
+        key=home.keys / "server.key",
+        authority=home.keys / "ca.crt",
+        bind=settings.bind,
+        fleet_port=settings.fleet_port,
+        flower_port=settings.flower_port,
+        capture=Capture(Path(settings.capture) if settings.capture else None),
+    )

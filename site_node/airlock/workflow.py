@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,8 +128,23 @@ class Airlock:
         """A steward keeps a release in."""
         return self._end(policy, release_id, person, Action.REJECT, reason)
 
-    def withdraw(self, policy: Policy, release_id: str, person: str, reason: str) -> Release:
-        """A steward takes a release back before its first byte has left."""
+    def withdraw(
+        self, policy: Policy, release_id: str, person: str, reason: str, *, take_back: Callable[[str], bool]
+    ) -> Release:
+        """A steward takes a release back before its first byte has left.
+
+        take_back(bundle_sha256) takes a sealed one out of the link's hands, and is False when it is too late.
+        """
+        release = self.release(release_id)
+        check_may(policy, person, Action.WITHDRAW, made_by=release.made_by)
+        step(release.state, Action.WITHDRAW)
+        if release.state is State.SEALED and not take_back(release.bundle_sha256):
+            raise SynthwardError(
+                "airlock.state",
+                f"{release_id} is being sent already",
+                why="bytes of it have left",
+                do="wait for the receipt, then ask the coordinator to revoke it",
+            )
         return self._end(policy, release_id, person, Action.WITHDRAW, reason)
 
     def _end(self, policy: Policy, release_id: str, person: str, action: Action, reason: str) -> Release:

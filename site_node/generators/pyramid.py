@@ -172,9 +172,7 @@ def draw(scales: Sequence[Scale], count: int, *, into_padding: bool, random: tor
     channels = first.generator.config.channels
     out = torch.zeros(count, channels, *first.size)
     for index, scale in enumerate(scales):
-        noise = draw_noise(
-            count, channels, scale.size, coarsest=index == 0, into_padding=into_padding, random=random
-        )
+        noise = draw_noise(count, channels, scale.size, coarsest=index == 0, into_padding=into_padding, random=random)
         out = grow(out, scale, noise) if index else scale.generator(scale.amplitude * noise, out)
     return out
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -15,33 +14,6 @@ from site_node.link.client_app import build_client_app
 from site_node.link.executor import Executor
 from site_node.link.outbox import Outbox
 from site_node.settings import Home
-
-
-def node_command(home: Home) -> list[str]:
-    """The command of the site's Flower node: it holds the connection, and executes nothing itself."""
-    keys, membership = home.link_keys, home.membership()
-    return [
-        str(Path(sys.executable).with_name("flower-supernode")),
-        "--root-certificates", str(keys / "ca.crt"),
-        "--superlink", membership.fleet_address,
-        "--auth-supernode-private-key", str(keys / "flower.key"),
-        "--isolation", "process",
-        "--superexec-auth-secret-file", str(keys / "executor.secret"),
-        "--host", "127.0.0.1",
-        "--port", str(home.settings().node_port),
-        "--disable-runtime-dependency-installation",
-    ]  # fmt: skip
-
-
-def node_environment(home: Home) -> dict[str, str]:
-    """Its environment: nothing calls home, and its files stay in the site's folder."""
-    return {
-        **os.environ,
-        "FLWR_HOME": str(home.flower),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    }
 
 
 def serve(home: Home) -> None:

@@ -22,7 +22,7 @@ def _jpeg(image: Pixels) -> Pixels:
 
 
 def _recoloured(image: Pixels) -> Pixels:
-    return np.clip(image.astype(np.float32) * 0.8 + 30.0, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(image.astype(np.float32) * 0.8 + 30.0, 0, 255), dtype=np.uint8)
 
 
 def _blurred(image: Pixels) -> Pixels:

@@ -35,7 +35,8 @@ def normalised(square: NDArray[np.float32]) -> Vector:
     """The image as a vector of mean 0 and length 1, so that a dot product is a correlation; flat images give 0."""
     vector = square.ravel() - square.mean()
     length = float(np.linalg.norm(vector))
-    return (vector / length if length > 1e-6 else np.zeros_like(vector)).astype(np.float32)
+    unit = vector / length if length > 1e-6 else np.zeros_like(vector)
+    return np.asarray(unit, dtype=np.float32)
 
 
 class Bank:

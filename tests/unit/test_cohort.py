@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from shared.errors import SynthwardError
 from site_node.cohort import Split, check_floor, check_size, split_by_patient
 
 SALT = b"a site's secret"
 keys = st.text(min_size=1, max_size=8)
 cohorts = st.sets(keys, min_size=2, max_size=40)
+unhurried = settings(deadline=None, max_examples=60)  # a busy machine must not fail a property
 fractions = st.floats(min_value=0.05, max_value=0.95)
 
 
+@unhurried
 @given(cohorts, fractions, st.binary(min_size=1, max_size=32))
 def test_every_patient_is_on_exactly_one_side_and_neither_is_empty(
     patients: set[str], fraction: float, salt: bytes
@@ -25,16 +30,18 @@ def test_every_patient_is_on_exactly_one_side_and_neither_is_empty(
     assert split.holdout
 
 
+@unhurried
 @given(st.lists(keys, min_size=1, max_size=40), st.randoms(use_true_random=False))
-def test_neither_order_nor_the_number_of_a_patients_images_matters(images: list[str], random: object) -> None:
+def test_neither_order_nor_the_number_of_a_patients_images_matters(images: list[str], random: Random) -> None:
     images = [*images, "one", "another"]
     shuffled = images * 2
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    random.shuffle(shuffled)
     assert split_by_patient(shuffled, holdout_fraction=0.3, salt=SALT) == split_by_patient(
         images, holdout_fraction=0.3, salt=SALT
     )
 
 
+@unhurried
 @given(cohorts, st.sets(keys, max_size=10), fractions)
 def test_a_growing_cohort_moves_at_most_the_one_patient_who_filled_an_empty_side(
     before: set[str], more: set[str], fraction: float
@@ -46,7 +53,7 @@ def test_a_growing_cohort_moves_at_most_the_one_patient_who_filled_an_empty_side
     assert not moved or moved in (old.training, old.holdout)
 
 
-@settings(max_examples=20)
+@unhurried
 @given(st.floats(min_value=0.1, max_value=0.9))
 def test_the_holdout_has_its_fraction_on_average(fraction: float) -> None:
     patients = [f"p{number}" for number in range(2000)]
@@ -62,7 +69,7 @@ def test_another_salt_gives_another_split() -> None:
 
 def test_the_split_is_the_same_on_every_machine_and_in_every_version() -> None:
     split = split_by_patient((f"p{number}" for number in range(10)), holdout_fraction=0.3, salt=SALT)
-    assert split.holdout == HELD_OUT
+    assert split.holdout == {"p0", "p1"}
 
 
 @pytest.mark.parametrize("patients", [[], ["only one"], ["only one", "only one"]])

@@ -7,6 +7,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+
 from site_node.intake.folders import IntakeLimits, load_case, read_folder
 from site_node.phantoms import Look, scene, write_site
 

@@ -1,0 +1,82 @@
+"""Dataset versions: an immutable union of accepted releases, named by the digest of its contents."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from coordinator.store.objects import ObjectStore
+from coordinator.store.store import Store
+from shared.bundle import Manifest
+from shared.documents import canonical, parse
+from shared.errors import SynthwardError
+from shared.pairs import Pair, decode_png, sha256_hex
+from shared.privacy import PrivacyStatement
+from shared.study import Document, Sha256, Slug
+
+
+class DatasetPair(Document):
+    """One pair and the site that let it out."""
+
+    site: Slug
+    image: Sha256
+    mask: Sha256
+
+
+class Dataset(Document):
+    """A version. `pairs` are sorted, so equal releases give equal bytes and one digest."""
+
+    format: Literal["synthward.dataset/1"] = "synthward.dataset/1"
+    study_sha256: Sha256
+    bundles: tuple[Sha256, ...] = Field(min_length=1)
+    privacy: dict[Slug, PrivacyStatement]
+    pairs: tuple[DatasetPair, ...] = Field(min_length=1)
+
+    def of_site(self, site: str) -> list[DatasetPair]:
+        """The pairs of one site."""
+        return [pair for pair in self.pairs if pair.site == site]
+
+
+def build(store: Store, study_sha256: str, *, actor: str) -> tuple[int, str, Dataset]:
+    """(version, SHA-256, dataset) of all accepted releases. The same releases give the version that is there already.
+
+    Raises dataset.empty.
+    """
+    rows = store.bundles(study_sha256, "accepted")
+    if not rows:
+        raise SynthwardError("dataset.empty", "no release of this study was accepted yet", do="see: study status")
+    manifests = [parse(Manifest, bytes(row.manifest)) for row in rows]
+    dataset = Dataset(
+        study_sha256=study_sha256,
+        bundles=tuple(sorted(row.sha256 for row in rows)),
+        privacy={manifest.site: manifest.privacy for manifest in manifests},
+        pairs=tuple(
+            sorted(
+                (DatasetPair(site=m.site, image=p.image, mask=p.mask) for m in manifests for p in m.pairs),
+                key=lambda pair: (pair.site, pair.image),
+            )
+        ),
+    )
+    payload = canonical(dataset)
+    sha256 = sha256_hex(payload)
+    known = store.datasets(study_sha256)
+    for row in known:
+        if row.sha256 == sha256:
+            return row.version, sha256, dataset
+    version = len(known) + 1
+    store.add_dataset(study_sha256, sha256, version, payload, actor=actor)
+    return version, sha256, dataset
+
+
+def load(store: Store, study_sha256: str, version: int) -> Dataset:
+    """A version that was built. Raises dataset.unknown."""
+    for row in store.datasets(study_sha256):
+        if row.version == version:
+            return parse(Dataset, bytes(row.payload))
+    raise SynthwardError("dataset.unknown", f"there is no version {version}", do="run: dataset build")
+
+
+def read_pair(objects: ObjectStore, line: DatasetPair) -> Pair:
+    """The pixels of a pair, checked against their digests."""
+    return Pair(decode_png(objects.get(line.image)), decode_png(objects.get(line.mask)))

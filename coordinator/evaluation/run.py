@@ -1,0 +1,54 @@
+"""Runs an evaluation of one dataset version, and reads its results as arms and as a matrix."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from coordinator.datasets.build import load
+from coordinator.evaluation.arms import Evaluation, Progress, orders, record
+from coordinator.rounds.flower_run import flower_run
+from coordinator.rounds.measure import measure
+from coordinator.service import superlink
+from coordinator.settings import Home
+from coordinator.store.objects import ObjectStore
+from coordinator.store.store import Measurement, Store
+from shared.identity import load_signing_key
+
+
+def evaluate(home: Home, study_name: str, version: int, progress: Progress, *, timeout_s: float) -> list[Measurement]:
+    """Trains and measures what is still missing; all answers of the version. Raises study.*, dataset.*, unavailable.*."""
+    store, objects = Store(home.database_url()), ObjectStore(home.objects_url())
+    published = store.study(study_name)
+    evaluation = Evaluation(
+        store=store,
+        objects=objects,
+        key=load_signing_key(home.keys / "signing.key"),
+        folder=home.path / "evaluation" / published.sha256[:16],
+        study=published.study,
+        study_sha256=published.sha256,
+        version=version,
+        dataset=load(store, published.sha256, version),
+        sites=[site for site in store.sites() if site.state == "active"],
+        progress=progress,
+    )
+    with flower_run(superlink(home)) as (grid, _context):
+        measure(grid, orders(evaluation), record(evaluation), timeout_s=timeout_s)
+    return store.measurements(published.sha256, version)
+
+
+def by_arm(found: Sequence[Measurement]) -> dict[str, dict[str, Measurement]]:
+    """arm -> site -> answer: synthetic_own is a site's own pairs on its own hold-out; other crossings are left out."""
+    arms: dict[str, dict[str, Measurement]] = defaultdict(dict)
+    for answer in found:
+        if answer.arm != "synthetic_own" or answer.trained_on == answer.site:
+            arms[answer.arm][answer.site] = answer
+    return dict(arms)
+
+
+def matrix(found: Sequence[Measurement]) -> dict[str, dict[str, Measurement]]:
+    """trained on -> tested at -> answer; the row of real_own is called "own real"."""
+    rows: dict[str, dict[str, Measurement]] = defaultdict(dict)
+    for answer in found:
+        rows[answer.trained_on or "own real"][answer.site] = answer
+    return dict(rows)

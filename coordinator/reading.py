@@ -1,0 +1,63 @@
+"""What a coordinator can be asked: the state of a study, and whether everything stored is what was stored."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from coordinator.datasets.build import Dataset, read_pair
+from coordinator.settings import Home
+from coordinator.store.objects import ObjectStore
+from coordinator.store.store import Store
+from shared import journal
+from shared.bundle import Manifest
+from shared.documents import parse
+from shared.errors import SynthwardError
+
+_POLL_S = 0.5
+
+
+def study_status(home: Home, name: str) -> dict[str, Any]:
+    """Each site's answer to a study, and what was accepted of it. Raises study.unknown."""
+    store = Store(home.database_url())
+    published = store.study(name)
+    answers = store.deliveries(published.sha256)
+    bundles = [parse(Manifest, bytes(row.manifest)) for row in store.bundles(published.sha256, "accepted")]
+    return {
+        "study": published.study.study_id,
+        "sha256": published.sha256,
+        "closes": published.study.closes.isoformat(),
+        "sites": [
+            {
+                "site": site.name,
+                "answer": answers.get(site.name, ("waiting", ""))[0],
+                "code": answers.get(site.name, ("", ""))[1],
+                "bundles": sum(bundle.site == site.name for bundle in bundles),
+                "pairs": sum(len(bundle.pairs) for bundle in bundles if bundle.site == site.name),
+            }
+            for site in store.sites()
+        ],
+    }
+
+
+def wait_for_bundles(home: Home, name: str, count: int, *, timeout_s: float) -> None:
+    """Returns when that many releases of a study were accepted. Raises unavailable.timeout."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if sum(site["bundles"] for site in study_status(home, name)["sites"]) >= count:
+            return
+        time.sleep(_POLL_S)
+    raise SynthwardError("unavailable.timeout", f"fewer than {count} releases after {timeout_s:.0f} s")
+
+
+def verify_coordinator(home: Home) -> dict[str, Any]:
+    """Checks the journal and every dataset's objects. Raises trust.journal, storage.damaged or pairs.*."""
+    store, objects = Store(home.database_url()), ObjectStore(home.objects_url())
+    entries = store.journal()
+    checked = 0
+    for published in store.studies():
+        for row in store.datasets(published.sha256):
+            for line in parse(Dataset, bytes(row.payload)).pairs:
+                read_pair(objects, line)
+                checked += 1
+    return {"journal": journal.verify(entries), "journal_entries": len(entries), "pairs_checked": checked}

@@ -1,0 +1,52 @@
+"""The announcing round: open studies go to the sites that have not answered finally, and their answers are recorded.
+
+`announce` is the Flower server app's work: it knows a Grid and documents, no store and no network of its own, so a test
+can hand it a Grid in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from coordinator.rounds.exchange import exchange
+from shared.errors import SynthwardError
+from shared.messages import STUDY_MESSAGE, Answer, read_answer, request
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A signed study for one site."""
+
+    site: str
+    node_id: int
+    study_sha256: str
+    document: bytes
+    signature: bytes
+
+
+def announce(
+    grid: Grid, deliveries: Sequence[Delivery], record: Callable[[Delivery, Answer], None], *, timeout_s: float
+) -> None:
+    """Sends studies to the nodes that are there, and records each answer as it comes."""
+    present = set(grid.get_node_ids())
+    waiting = {
+        delivery.node_id: delivery for delivery in deliveries if delivery.node_id in present
+    }  # one study a site and round: a node answers one message at a time
+    messages = [
+        Message(request(d.document, d.signature), d.node_id, STUDY_MESSAGE, ttl=timeout_s) for d in waiting.values()
+    ]
+    for node_id, content in exchange(grid, messages, timeout_s=timeout_s):
+        record(waiting[node_id], _read(content))
+
+
+def _read(content: RecordDict | None) -> Answer:
+    if content is None:
+        return Answer("failed", "internal")
+    try:
+        return read_answer(content)
+    except SynthwardError as error:
+        return Answer("failed", error.code)

@@ -1,0 +1,283 @@
+"""synthward-site: what a hospital's administrator and its stewards type."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shared.console import EXIT_CODES, emit, errors, say, table
+from shared.errors import ExitCode, SynthwardError
+from site_node.settings import Home, Settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A hospital's node: it trains generators on its own images, and lets out what its stewards approve.",
+    epilog=f"Exit codes: {EXIT_CODES}",
+)
+HomeOption = Annotated[Path, typer.Option("--home", envvar="SYNTHWARD_SITE_HOME", help="The site's folder.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+PersonOption = Annotated[str, typer.Option("--as", help="The steward who acts; must stand in policy.toml.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it goes into the journal.")]
+DEFAULT_HOME = Path("synthward-site")
+
+# Heavy modules are imported by the command that needs them: `status` must not wait for torch.
+
+
+@app.command()
+def init(
+    invitation: Annotated[str, typer.Option(help="The invitation's text, or a file that holds it.")],
+    data: Annotated[Path | None, typer.Option(help="The folder with images/ and masks/.")] = None,
+    node_port: Annotated[int, typer.Option(help="Loopback port of the Flower node.")] = 7451,
+    threads: Annotated[int, typer.Option(help="Processor threads for training; 0: all.")] = 0,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Makes keys here, enrols with the coordinator, and writes settings.toml and policy.toml."""
+    with errors(as_json=as_json):
+        from shared.invitation import read_invitation
+        from site_node.link.enrol import enrol
+        from site_node.policy import Policy, write_policy
+
+        path = Path(invitation)
+        text = path.read_text(encoding="utf-8") if len(invitation) < 256 and path.is_file() else invitation
+        read = read_invitation(text)
+        here = Home(home)
+        settings = Settings(data=str(data.resolve()) if data else "", node_port=node_port, threads=threads)
+        if here.membership_file.exists():
+            raise SynthwardError("settings.exists", f"{home} is enrolled already", do="use a new folder")
+        if not here.settings_file.exists():  # a refused invitation is tried again in the same folder
+            here.create(settings)
+        membership = enrol(here, read)
+        if not here.policy_file.exists():
+            write_policy(here.policy_file, Policy())
+        emit(
+            {"site": membership.site, "home": str(home)},
+            f"{membership.site} is enrolled. Read {here.policy_file} before you start: name your stewards there.",
+            as_json=as_json,
+        )
+
+
+@app.command(name="import")
+def import_data(
+    folder: Annotated[Path | None, typer.Argument(help="images/, masks/, and patients.csv or index.csv.")] = None,
+    skip_unusable: Annotated[bool, typer.Option(help="Import the rest when some files cannot be used.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Reads pairs into the site's private folder and splits them by patient. Nothing is half imported."""
+    with errors(as_json=as_json):
+        from site_node.importing import import_folder
+
+        here = Home(home)
+        source = folder or Path(here.settings().data or ".")
+        result = import_folder(here, source, skip_unusable=skip_unusable)
+        for problem in result.problems:
+            say(f"{problem.file}: {problem.text} [{problem.code}] {problem.do}")
+        if result.patients_from == "one patient a pair":
+            say(
+                "NO PATIENT KEYS: every pair counts as a patient of its own. If one patient has several images, they "
+                "can end up on both sides of the split, and every figure will look better than it is. "
+                "Add a patients.csv with the columns image,patient."
+            )
+        emit(
+            {
+                "cases": result.cases,
+                "patients": result.patients,
+                "training_patients": result.training_patients,
+                "holdout_patients": result.holdout_patients,
+                "patients_from": result.patients_from,
+                "skipped": len(result.problems),
+            },
+            f"{result.cases} cases of {result.patients} patients ({result.patients_from}): "
+            f"{result.training_patients} patients for training, {result.holdout_patients} held out.",
+            as_json=as_json,
+        )
+
+
+@app.command()
+def run(home: HomeOption = DEFAULT_HOME) -> None:
+    """Runs the site until Ctrl-C: its Flower node, its link, its trainer, each a process of its own."""
+    with errors(as_json=False):
+        from site_node.running import run_site
+
+        run_site(Home(home))
+
+
+@app.command()
+def status(
+    wait_for: Annotated[str, typer.Option(help="Wait until a release has this state.")] = "",
+    timeout_s: Annotated[float, typer.Option(help="How long to wait.")] = 600.0,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """What the site holds, does and has sent."""
+    with errors(as_json=as_json):
+        from site_node.status import read_status, wait_for_release
+
+        here = Home(home)
+        if wait_for:
+            wait_for_release(here, wait_for, timeout_s=timeout_s)
+        found = read_status(here)
+        emit(found, json.dumps(found, indent=2, default=str), as_json=as_json)
+
+
+@app.command()
+def review(
+    release_id: str,
+    person: PersonOption,
+    sheet: Annotated[Path | None, typer.Option(help="Also write a PNG with the release's pairs.")] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Opens a release for review: its digest, its privacy label, what the screening found."""
+    with errors(as_json=as_json):
+        from shared.bundle import read_pairs
+        from site_node.airlock.workflow import Airlock
+        from site_node.cases import PrivateStore
+        from site_node.policy import read_policy
+
+        here = Home(home)
+        airlock = Airlock(PrivateStore(here.private))
+        release = airlock.review(read_policy(here.policy_file), release_id, person)
+        if sheet is not None:
+            from shared.sheets import contact_sheet
+
+            pairs = [pair for _, pair in zip(range(60), read_pairs(release.folder, release.manifest), strict=False)]
+            sheet.write_bytes(contact_sheet(pairs, columns=10, cell_px=128))
+        privacy = release.manifest.privacy
+        lines = [
+            f"{release.release_id}, {len(release.manifest.pairs)} pairs, digest {release.bundle_sha256}",
+            privacy.label(),
+            *(f"  {sentence}" for sentence in privacy.sentences()),
+            json.dumps(release.report, indent=2),
+            f"To let it out: synthward-site approve {release_id} --digest {release.bundle_sha256} --as {person}",
+        ]
+        emit(
+            {
+                "release": release.release_id,
+                "digest": release.bundle_sha256,
+                "pairs": len(release.manifest.pairs),
+                "privacy": privacy.model_dump(mode="json"),
+                "report": release.report,
+            },
+            "\n".join(lines),
+            as_json=as_json,
+        )
+
+
+@app.command()
+def approve(
+    release_id: str,
+    person: PersonOption,
+    digest: Annotated[str, typer.Option(help="The digest that review showed: what you saw is what you approve.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Votes for a release. With enough votes it is sealed and leaves."""
+    with errors(as_json=as_json):
+        from site_node.airlock.workflow import Airlock
+        from site_node.cases import PrivateStore
+        from site_node.policy import read_policy
+
+        here = Home(home)
+        policy = read_policy(here.policy_file)
+        release = Airlock(PrivateStore(here.private)).approve(policy, release_id, person, reviewed_sha256=digest)
+        emit(
+            {"release": release_id, "state": release.state.value},
+            f"{release_id} is {release.state.value}."
+            + ("" if release.state.value == "approved" else f" It needs {policy.required_approvals} approvals."),
+            as_json=as_json,
+        )
+
+
+@app.command()
+def reject(
+    release_id: str, person: PersonOption, reason: ReasonOption, home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Keeps a release in, for good."""
+    _end("reject", release_id, person, reason, home, as_json)
+
+
+@app.command()
+def withdraw(
+    release_id: str, person: PersonOption, reason: ReasonOption, home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Takes a release back before its first byte has left."""
+    _end("withdraw", release_id, person, reason, home, as_json)
+
+
+def _end(how: str, release_id: str, person: str, reason: str, home: Path, as_json: bool) -> None:
+    with errors(as_json=as_json):
+        from site_node.airlock.workflow import Airlock
+        from site_node.cases import PrivateStore
+        from site_node.jobs import Queue
+        from site_node.policy import read_policy
+
+        here = Home(home)
+        airlock, policy = Airlock(PrivateStore(here.private)), read_policy(here.policy_file)
+        if how == "withdraw":
+            release = airlock.withdraw(policy, release_id, person, reason, take_back=Queue(here.exchange).withdraw)
+        else:
+            release = airlock.reject(policy, release_id, person, reason)
+        emit({"release": release_id, "state": release.state.value}, f"{release_id} is {release.state.value}.",
+             as_json=as_json)  # fmt: skip
+
+
+@app.command()
+def ledger(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Every reading of private pixels, and what bounds it."""
+    with errors(as_json=as_json):
+        from site_node.cases import PrivateStore
+        from site_node.cases import ledger as ledger_facts
+        from site_node.dp.ledger import facts
+
+        with PrivateStore(Home(home).private).reading.begin() as connection:
+            found = facts(connection, ledger_facts)
+        if as_json:
+            emit({"facts": [vars(fact) for fact in found]}, "", as_json=True)
+        else:
+            columns = ["at", "kind", "patients", "mechanism", "epsilon", "subject"]
+            rows = [[f.at[:19], f.kind, str(f.patients), f.mechanism, "infinite", f.subject] for f in found]
+            table("Readings of private pixels", columns, rows)
+
+
+@app.command()
+def verify(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Checks both journals' chains and every object of every release; names the first that does not hold."""
+    with errors(as_json=as_json):
+        from site_node.status import verify_site
+
+        found = verify_site(Home(home))
+        emit(found, "\n".join(f"{name}: {value}" for name, value in found.items()), as_json=as_json)
+
+
+@app.command()
+def doctor(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Checks what must be right before the first run, and says what to do."""
+    with errors(as_json=as_json):
+        from site_node.doctor import examine
+
+        checks = examine(Home(home))
+        if as_json:
+            emit({"checks": [vars(check) for check in checks]}, "", as_json=True)
+        else:
+            table("Doctor", ["check", "", "what it found"], [[c.name, c.state, c.text] for c in checks])
+        if any(check.state == "wrong" for check in checks):
+            sys.exit(int(ExitCode.STATE))
+
+
+def main() -> None:
+    """The entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""What a site holds, does and has sent: for its administrator, on this machine only."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from shared import journal
+from shared.errors import SynthwardError
+from shared.release import State
+from site_node.airlock.workflow import Airlock, check_objects
+from site_node.cases import PrivateStore
+from site_node.cases import journal as private_journal
+from site_node.jobs import JobKind, JobState, Queue
+from site_node.policy import read_policy
+from site_node.settings import Home
+
+_POLL_S = 0.5
+
+
+def read_status(home: Home) -> dict[str, Any]:
+    """Counts, releases, jobs and egress of a site."""
+    queue, store = Queue(home.exchange), PrivateStore(home.private)
+    membership = home.membership()
+    try:
+        cases = store.cases()
+        split = store.split(cases, read_policy(home.policy_file).holdout_fraction)
+        cohort = {
+            "cases": len(cases),
+            "patients": len(split.training) + len(split.holdout),
+            "training_patients": len(split.training),
+            "holdout_patients": len(split.holdout),
+        }
+    except SynthwardError as error:
+        if error.code != "cohort.not-imported":
+            raise
+        cohort = {"cases": 0, "patients": 0, "training_patients": 0, "holdout_patients": 0}
+    progress = home.private / "progress.json"
+    return {
+        "site": membership.site,
+        **cohort,
+        "studies": [study.study_id for _, study in queue.studies()],
+        "jobs": [
+            {"job": job.job_id, "kind": job.kind.value, "state": job.state.value, "code": job.code}
+            for job in queue.jobs()
+        ],
+        "progress": json.loads(progress.read_text()) if progress.exists() else None,
+        "releases": [
+            {
+                "release": release.release_id,
+                "state": release.state.value,
+                "digest": release.bundle_sha256,
+                "pairs": len(release.manifest.pairs),
+                "privacy_mode": release.manifest.privacy.mode,
+                "report": release.report,
+            }
+            for release in Airlock(store).releases()
+        ],
+        "egress": queue.egress(),
+    }
+
+
+def wait_for_release(home: Home, state: str, *, timeout_s: float) -> None:
+    """Returns when a release has the state. Raises what its job ended with, or unavailable.timeout."""
+    wanted = State(state)
+    queue, airlock = Queue(home.exchange), Airlock(PrivateStore(home.private))
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if any(release.state is wanted for release in airlock.releases()):
+            return
+        for job in queue.jobs():
+            if job.kind is JobKind.RELEASE and job.state in (JobState.REFUSED, JobState.FAILED):
+                last = home.private / "last_error.txt"
+                told = last.read_text(encoding="utf-8") if last.exists() else job.job_id
+                raise SynthwardError(job.code or "internal", f"the release job ended: {told}")
+        time.sleep(_POLL_S)
+    raise SynthwardError("unavailable.timeout", f"no release was {state} after {timeout_s:.0f} s", do="see: status")
+
+
+def verify_site(home: Home) -> dict[str, Any]:
+    """Checks the journals and the releases' objects. Raises trust.journal or airlock.changed."""
+    queue, store = Queue(home.exchange), PrivateStore(home.private)
+    with store.reading.begin() as connection:
+        private_chain = journal.entries(connection, private_journal)
+    checked = 0
+    for release in Airlock(store).releases():
+        check_objects(release)
+        checked += 1
+    return {
+        "journal": journal.verify(private_chain),
+        "journal_entries": len(private_chain),
+        "link_journal": journal.verify(queue.journal()),
+        "releases_checked": checked,
+    }

@@ -1,0 +1,77 @@
+"""The trainer's job process: takes one job from start to end, and is gone. It opens no network connection.
+
+A process of its own, so that a job's memory is given back, and a job that is killed takes nothing else with it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+import torch
+
+from shared.errors import ExitCode, SynthwardError
+from shared.files import write_atomic
+from shared.logs import configure
+from shared.study import MeasurementRequest
+from site_node.cases import PrivateStore
+from site_node.jobs import Job, JobKind, JobState, Queue
+from site_node.policy import check, read_policy
+from site_node.settings import Home
+from site_node.work.measure_job import measure
+from site_node.work.release_job import make_release
+
+_log = structlog.get_logger("site.trainer")
+PROGRESS_FILE = "progress.json"
+
+
+def run_job(home: Home, job: Job) -> dict[str, Any]:
+    """Does the job; its result, which the link can read. Raises what the job raises."""
+    store = PrivateStore(home.private)
+    study = Queue(home.exchange).study(job.study_sha256)
+    policy = read_policy(home.policy_file)
+    check(policy, study)  # again: the policy may have changed since the study was taken
+
+    def progress(stage: str, done: int, of: int) -> None:
+        line = {"job": job.job_id, "stage": stage, "done": done, "of": of}
+        write_atomic(home.private / PROGRESS_FILE, json.dumps(line).encode(), mode=0o600)
+
+    if job.kind is JobKind.RELEASE:
+        make_release(
+            store, site=home.membership().site, study=study, study_sha256=job.study_sha256, policy=policy,
+            progress=progress,
+        )  # fmt: skip
+        return {}
+    order = MeasurementRequest.model_validate(job.payload)
+    return measure(store, study=study, order=order, inbox=home.inbox, policy=policy, progress=progress)
+
+
+def main(folder: str, job_id: str) -> int:
+    """Runs one job and writes its end. Exit code 0 when the end is written, whatever it is."""
+    home = Home(Path(folder))
+    queue = Queue(home.exchange)
+    job = queue.job(job_id)
+    if job is None:
+        return ExitCode.USAGE
+    threads = home.settings().threads
+    if threads:
+        torch.set_num_threads(threads)
+    start = time.monotonic()
+    try:
+        queue.end(job_id, JobState.DONE, result=run_job(home, job))
+    except SynthwardError as error:
+        state = JobState.FAILED if error.exit_code is ExitCode.INTERNAL else JobState.REFUSED
+        _log.warning("job-ended", job=job_id, code=error.code, state=state.value)
+        write_atomic(home.private / "last_error.txt", str(error).encode(), mode=0o600)
+        queue.end(job_id, state, code=error.code)
+    _log.info("job-ended", job=job_id, seconds=round(time.monotonic() - start, 2))
+    return ExitCode.OK
+
+
+if __name__ == "__main__":
+    configure()
+    sys.exit(main(sys.argv[1], sys.argv[2]))

@@ -1,0 +1,99 @@
+"""The trainer: takes jobs from the queue, each in a process of its own, and brings receipts into the airlock.
+
+One worker a site, held by a lock. What a killed worker left running is taken up again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import structlog
+
+from shared.bundle import Receipt
+from shared.documents import parse, verify
+from shared.errors import SynthwardError
+from shared.identity import load_signing_key, public_key
+from shared.logs import configure
+from shared.release import State
+from shared.supervise import Child
+from site_node.airlock.workflow import Airlock
+from site_node.cases import PrivateStore
+from site_node.jobs import Queue
+from site_node.settings import Home
+
+_POLL_S = 0.5
+_log = structlog.get_logger("site.trainer")
+
+
+def serve(home: Home) -> None:
+    """Runs until SIGTERM or SIGINT."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with (home.exchange / "worker.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        queue, store = Queue(home.exchange), PrivateStore(home.private)
+        queue.requeue_running()
+        child: Child | None = None
+        try:
+            while not stop.wait(_POLL_S):
+                settle_releases(home, store, queue)
+                if child is not None and not child.running():
+                    child = None
+                    queue.requeue_running()  # a job that ended has written so; one that died is still "running"
+                if child is None and (job := queue.claim()) is not None:
+                    child = job_process(home, job.job_id)
+                    child.start()
+        finally:
+            if child is not None:
+                child.stop()
+
+
+def job_process(home: Home, job_id: str) -> Child:
+    """The process of one job."""
+    command = [sys.executable, "-m", "site_node.work.child", str(home.path), job_id]
+    return Child(job_id, command, home.logs / "job.log")
+
+
+def settle_releases(home: Home, store: PrivateStore, queue: Queue) -> None:
+    """Takes releases on as far as they can go by themselves: approved ones into the outbox, sent ones to their end."""
+    airlock = Airlock(store)
+    sending = {row.bundle_sha256: row for row in queue.offered("sending", "accepted", "refused")}
+    for release in airlock.releases():
+        if release.state is State.APPROVED:
+            try:
+                airlock.seal(release.release_id, load_signing_key(home.seal_keys / "signing.key"), home.outbox)
+            except SynthwardError as error:
+                # The release stays approved and whole; sealing is tried again once there is room.
+                _log.error("not-sealed", code=error.code)
+                continue
+            queue.offer(release.bundle_sha256)
+        elif release.state is State.SEALED:
+            queue.offer(release.bundle_sha256)  # again, in case of a kill between sealing and offering
+        row = sending.get(release.bundle_sha256)
+        if row is None or release.state not in (State.SEALED, State.SUBMITTED):
+            continue
+        airlock.sent(release.release_id, actor="link")
+        if row.state == "refused":
+            airlock.refused(release.release_id, row.code, actor="coordinator")
+        elif row.state == "accepted" and _receipt_holds(home, row.receipt, row.signature, release.bundle_sha256):
+            airlock.accepted(release.release_id, actor="coordinator")
+
+
+def _receipt_holds(home: Home, payload: bytes, signature: bytes, bundle_sha256: str) -> bool:
+    """Whether the receipt is the coordinator's for this bundle; the trainer does not take the link's word for it."""
+    try:
+        verify(public_key(bytes.fromhex(home.membership().coordinator_key)), "receipt", payload, signature)
+        return parse(Receipt, payload).bundle_sha256 == bundle_sha256
+    except SynthwardError as error:
+        _log.error("receipt-refused", code=error.code)
+        return False
+
+
+if __name__ == "__main__":
+    configure()
+    serve(Home(Path(sys.argv[1])))
