@@ -5,6 +5,7 @@ A pair is read when a batch needs it, so a sequence that decodes on access keeps
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
@@ -19,7 +20,7 @@ from shared.segmenter import Segmenter, build, image_tensor
 from shared.study import EvaluationSpec, ImageSpec
 
 WEIGHT_DECAY = 1e-4
-# Below this share of the steps the learning rate rises: the decoder's first gradients would else upset the encoder.
+# Over this share of the steps the learning rate rises: the decoder's first gradients would else upset the encoder.
 WARM_UP = 0.05
 
 
@@ -45,9 +46,7 @@ def train(
         model = build(spec, image)
     rng = torch.Generator().manual_seed(spec.seed)
     optimiser = torch.optim.AdamW(model.parameters(), lr=spec.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, spec.learning_rate, total_steps=spec.steps, pct_start=WARM_UP, cycle_momentum=False
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, spec.steps))
     order = shuffled(len(pairs), rng)
     model.train()
     for step in range(1, spec.steps + 1):
@@ -67,6 +66,11 @@ def train(
         if on_step is not None:
             on_step(step, spec.steps)
     return model.eval()
+
+
+def rate(step: int, steps: int) -> float:
+    """Share of the learning rate at a step counted from 0: a line up, under half a cosine that ends near 0."""
+    return min(1.0, (step + 1) / max(1.0, WARM_UP * steps)) * 0.5 * (1.0 + math.cos(math.pi * step / steps))
 
 
 def shuffled(count: int, rng: torch.Generator) -> Iterator[int]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from sqlalchemy import Column, Engine, Integer, LargeBinary, MetaData, String, Table, select
+from sqlalchemy import Column, Connection, Engine, Integer, LargeBinary, MetaData, String, Table, select
 
 from shared.database import open_database, reading, sqlite_url
 from shared.errors import SynthwardError
@@ -25,7 +25,7 @@ from shared.journal import append, journal_table
 from shared.pairs import Pair, resize_pair, with_channels
 from shared.study import ImageSpec
 from site_node.airlock.schema import releases_table, votes_table
-from site_node.cohort import Split, split_by_patient
+from site_node.cohort import Side, Split, split_by_patient
 from site_node.dp.ledger import ledger_table
 
 metadata = MetaData()
@@ -37,6 +37,9 @@ _cases = Table(
     Column("height", Integer, nullable=False),
     Column("width", Integer, nullable=False),
     Column("folder", String, nullable=False),
+)
+_patients = Table(
+    "patients", metadata, Column("patient", String, primary_key=True), Column("side", String, nullable=False)
 )
 _secret = Table("secret", metadata, Column("name", String, primary_key=True), Column("value", LargeBinary))
 ledger = ledger_table(metadata)
@@ -112,24 +115,35 @@ class PrivateStore:
         return [Case(r.case_id, r.patient, r.height, r.width, root / r.folder) for r in rows]
 
     def split(self, cases: Iterable[Case], holdout_fraction: float) -> Split:
-        """The site's split by patient: the same at every call, for as long as this folder lives."""
-        return split_by_patient(
-            {case.patient for case in cases}, holdout_fraction=holdout_fraction, salt=self.secret("split")
-        )
-
-    def secret(self, name: str) -> bytes:
-        """32 random bytes that are drawn once and never leave."""
+        """The site's split by patient. A patient's side is written down the first time and never changes."""
         with self.engine.begin() as connection:
-            row = connection.execute(select(_secret).where(_secret.c.name == name)).first()
-            if row is not None:
-                return bytes(row.value)
-            value = secrets.token_bytes(32)
-            connection.execute(_secret.insert().values(name=name, value=value))
-            return value
+            known: dict[str, Side] = {row.patient: row.side for row in connection.execute(select(_patients))}
+            split = split_by_patient(
+                {case.patient for case in cases},
+                holdout_fraction=holdout_fraction,
+                salt=self._secret(connection, "split"),
+                known=known,
+            )
+            new = [{"patient": p, "side": "training"} for p in sorted(split.training - known.keys())]
+            new += [{"patient": p, "side": "holdout"} for p in sorted(split.holdout - known.keys())]
+            if new:
+                connection.execute(_patients.insert(), new)
+        return split
+
+    def _secret(self, connection: Connection, name: str) -> bytes:
+        """32 random bytes that are drawn once and never leave."""
+        row = connection.execute(select(_secret).where(_secret.c.name == name)).first()
+        if row is not None:
+            return bytes(row.value)
+        value = secrets.token_bytes(32)
+        connection.execute(_secret.insert().values(name=name, value=value))
+        return value
 
     def seed(self, *parts: str) -> int:
         """A seed in [0, 2**31) that is the same at every call and cannot be guessed outside: patient data."""
-        digest = hmac.new(self.secret("seeds"), "\x00".join(parts).encode(), hashlib.sha256).digest()
+        with self.engine.begin() as connection:
+            key = self._secret(connection, "seeds")
+        digest = hmac.new(key, "\x00".join(parts).encode(), hashlib.sha256).digest()
         return int.from_bytes(digest[:4], "big") >> 1
 
 

@@ -35,6 +35,8 @@ def init(
     data: Annotated[Path | None, typer.Option(help="The folder with images/ and masks/.")] = None,
     node_port: Annotated[int, typer.Option(help="Loopback port of the Flower node.")] = 7451,
     threads: Annotated[int, typer.Option(help="Processor threads for training; 0: all.")] = 0,
+    releases_address: Annotated[str, typer.Option(help="host:port of your own gateway to the release service.")] = "",
+    fleet_address: Annotated[str, typer.Option(help="host:port of your own gateway to the fleet interface.")] = "",
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
@@ -48,7 +50,13 @@ def init(
         text = path.read_text(encoding="utf-8") if len(invitation) < 256 and path.is_file() else invitation
         read = read_invitation(text)
         here = Home(home)
-        settings = Settings(data=str(data.resolve()) if data else "", node_port=node_port, threads=threads)
+        settings = Settings(
+            data=str(data.resolve()) if data else "",
+            node_port=node_port,
+            threads=threads,
+            releases_address=releases_address,
+            fleet_address=fleet_address,
+        )
         if here.membership_file.exists():
             raise SynthwardError("settings.exists", f"{home} is enrolled already", do="use a new folder")
         if not here.settings_file.exists():  # a refused invitation is tried again in the same folder

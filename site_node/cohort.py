@@ -1,17 +1,20 @@
 """Who trains and who is held out: by patient, never by image.
 
-Promise: a patient's images are on one side only; the same patients and the same salt give the same split, on any
-machine; whoever does not hold the site's salt cannot tell on which side a patient is.
+Promise: a patient's images are on one side only, and stay there; the same patients and the same salt give the same
+split, on any machine; whoever does not hold the site's salt cannot tell on which side a patient is.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from shared.errors import SynthwardError
+
+Side = Literal["training", "holdout"]
 
 
 @dataclass(frozen=True)
@@ -26,35 +29,39 @@ class Split:
             raise ValueError("a split has two sides, neither empty, that share no patient")
 
 
-def split_by_patient(patients: Iterable[str], *, holdout_fraction: float, salt: bytes) -> Split:
+def split_by_patient(
+    patients: Iterable[str], *, holdout_fraction: float, salt: bytes, known: Mapping[str, Side] | None = None
+) -> Split:
     """Splits patients; the same key twice is one patient.
 
-    Each patient has a place in [0, 1), HMAC-SHA256(salt, patient), and is held out where the place lies below
-    holdout_fraction. A place depends on no other patient, so a cohort that grows moves nobody, which a cut by rank
-    would: somebody moved from training to hold-out has been trained on. The price is that the hold-out has
-    holdout_fraction of the patients only on average. Where a side would be empty, the one patient nearest to the cut
-    changes sides, and is the only one who may move back when others come.
+    A patient who has a side in `known` keeps it for good: somebody moved from training to hold-out would have been
+    trained on. New patients are taken in the order of HMAC-SHA256(salt, patient), and as many of them are held out as
+    bring the hold-out to round(holdout_fraction * patients), at least one, leaving at least one for training.
 
     holdout_fraction: in (0, 1); salt: the site's secret, kept for as long as the cohort.
-    Raises SynthwardError cohort.no-holdout where there are fewer than two patients.
+    Raises SynthwardError cohort.no-holdout where a side would be empty.
     """
     if not 0.0 < holdout_fraction < 1.0:
         raise ValueError(f"holdout_fraction is {holdout_fraction}, not between 0 and 1")
     if not salt:
         raise ValueError("an empty salt would make the split predictable")
+    everybody = set(patients)
+    sides = {patient: side for patient, side in (known or {}).items() if patient in everybody}
     # The key stands beside its place to decide between equal places, however unlikely.
-    places = sorted((_place(patient, salt), patient) for patient in set(patients))
-    if len(places) < 2:
+    new = [patient for _, patient in sorted((_place(p, salt), p) for p in everybody - sides.keys())]
+    wanted = min(max(round(holdout_fraction * len(everybody)), 1), max(len(everybody) - 1, 0))
+    missing = max(0, wanted - sum(side == "holdout" for side in sides.values()))
+    sides |= {patient: "holdout" if rank < missing else "training" for rank, patient in enumerate(new)}
+    training = frozenset(patient for patient, side in sides.items() if side == "training")
+    holdout = frozenset(patient for patient, side in sides.items() if side == "holdout")
+    if not training or not holdout:
         raise SynthwardError(
             "cohort.no-holdout",
-            f"there are {len(places)} patients; a split needs at least 2",
-            why="a generator is measured on patients that it has not seen",
+            f"of {len(everybody)} patients, {len(training)} could be trained on and {len(holdout)} held out",
+            why="a generator is measured on patients that it has not seen, and a patient never changes sides",
             do="import more patients, or check that patients.csv does not give all images to one",
         )
-    cut = sum(place < holdout_fraction for place, _ in places)
-    cut = min(max(cut, 1), len(places) - 1)
-    ordered = [patient for _, patient in places]
-    return Split(training=frozenset(ordered[cut:]), holdout=frozenset(ordered[:cut]))
+    return Split(training, holdout)
 
 
 def _place(patient: str, salt: bytes) -> float:

@@ -47,8 +47,8 @@ def examine(home: Home) -> list[Check]:
             ("disk", _disk),
             ("memory", _memory),
             ("port of the node", _port),
-            ("release service", lambda h: _reach(h.membership().releases_address)),
-            ("fleet interface", lambda h: _reach(h.membership().fleet_address)),
+            ("release service", lambda h: _reach(h.releases_address())),
+            ("fleet interface", lambda h: _reach(h.fleet_address())),
         )
     ]
 

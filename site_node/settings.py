@@ -23,6 +23,8 @@ class Settings(Document):
     data: str = ""
     node_port: int = Field(default=7451, ge=1, le=65535)
     threads: int = Field(default=0, ge=0, le=1024)
+    releases_address: str = ""
+    fleet_address: str = ""
 
 
 class Membership(Document):
@@ -38,6 +40,8 @@ SETTINGS_COMMENTS = {
     "data": "The folder with images/ and masks/ that import reads when it is given none.",
     "node_port": "Loopback port between the site's Flower node and its executor.",
     "threads": "Processor threads for training. 0: as many as there are cores.",
+    "releases_address": "host:port of the release service where the hospital has a gateway. Empty: as enrolment told.",
+    "fleet_address": "The same for the coordinator's Flower fleet interface.",
 }
 
 
@@ -109,6 +113,14 @@ class Home:
     def membership(self) -> Membership:
         """The membership. Raises settings.missing before enrolment."""
         return read_toml(Membership, self.membership_file, code="settings.invalid")
+
+    def releases_address(self) -> str:
+        """host:port of the release service."""
+        return self.settings().releases_address or self.membership().releases_address
+
+    def fleet_address(self) -> str:
+        """host:port of Flower's fleet interface."""
+        return self.settings().fleet_address or self.membership().fleet_address
 
     def create(self, settings: Settings) -> None:
         """Makes the folders and settings. Raises settings.exists rather than touch a site that is set up."""

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Size = tuple[int, int]  # (height_px, width_px)
+Norm = Literal["batch", "none"]
 
 LAYERS = 5  # conv layers of a trunk with its tail; each takes one pixel from every side
 PAD_PX = LAYERS  # so a generator's input is padded once by as much, and its output has the size asked for
@@ -59,13 +60,13 @@ def _scaled(size: Size, ratio: float) -> Size:
 class BlockConfig:
     """One scale's networks. channels: image channels plus the mask's; width: feature channels.
 
-    norm: `batch` as the authors have it; `none` for networks that must treat every image alone (no running statistics
-    that differ between training and sampling, and per-example gradients stay possible).
+    norm: `batch` as the authors have it; `none` where every image must be treated alone, as a gradient penalty wants
+    of a critic and per-example gradients of everything.
     """
 
     channels: int
     width: int
-    norm: Literal["batch", "none"]
+    norm: Norm
 
 
 class Trunk(nn.Module):
@@ -76,8 +77,8 @@ class Trunk(nn.Module):
         layers: list[nn.Module] = []
         for index in range(LAYERS - 1):
             layers.append(_conv(config.channels if index == 0 else config.width, config.width, config.norm, random))
-            if config.norm != "none":
-                norm = nn.BatchNorm2d(config.width, track_running_stats=config.norm == "batch")
+            if config.norm == "batch":
+                norm = nn.BatchNorm2d(config.width)
                 nn.init.normal_(norm.weight, 1.0, 0.02, generator=random)
                 layers.append(norm)
             layers.append(nn.LeakyReLU(0.2, inplace=True))
@@ -89,10 +90,10 @@ class Trunk(nn.Module):
         return out
 
 
-def _conv(inputs: int, outputs: int, norm: str, random: torch.Generator) -> nn.Conv2d:
+def _conv(inputs: int, outputs: int, norm: Norm, random: torch.Generator) -> nn.Conv2d:
     # skip_init: nn.Conv2d would otherwise draw weights from the global random state, only to have them overwritten.
-    conv = nn.utils.skip_init(nn.Conv2d, inputs, outputs, 3)
-    if norm != "none":
+    conv: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, inputs, outputs, 3)  # type: ignore[no-untyped-call]
+    if norm == "batch":
         nn.init.normal_(conv.weight, 0.0, 0.02, generator=random)  # the authors' start; the norm sets the scale
     else:
         nn.init.kaiming_normal_(conv.weight, a=0.2, nonlinearity="leaky_relu", generator=random)
@@ -107,6 +108,12 @@ class ScaleGenerator(nn.Module):
         super().__init__()
         self.config = config
         self.trunk = Trunk(config, config.channels, random)
+
+    def start_as_plain_upscaling(self) -> None:
+        """Zeroes the last layer: the generator adds nothing until it has learnt what to add."""
+        tail = self.trunk.layers[-1]
+        for parameter in tail.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, noisy: Tensor, base: Tensor) -> Tensor:
         """noisy: float [N, C, H + 10, W + 10], the padded base plus noise; base: [N, C, H, W]; gives [N, C, H, W].
@@ -148,38 +155,37 @@ def pad(x: Tensor) -> Tensor:
     return F.pad(x, (PAD_PX,) * 4)
 
 
-def draw_noise(
-    count: int, channels: int, size: Size, *, coarsest: bool, into_padding: bool, random: torch.Generator
-) -> Tensor:
-    """Unit Gaussian noise [N, C, H + 10, W + 10]: one channel broadcast at the coarsest scale, all of them at others.
+def draw_noise(count: int, channels: int, size: Size, *, coarsest: bool, random: torch.Generator) -> Tensor:
+    """Unit Gaussian noise with a zero border: [N, C, H + 10, W + 10].
 
-    into_padding: whether the padding holds noise as well. The authors leave it zero, by which the coarsest generator
-    finds the border and repeats what stood beside it; noise there lets whole layouts move.
+    One channel, broadcast, at the coarsest scale; all channels at the others. By the zero border a generator finds
+    where the picture ends; noise there let whole layouts move but drew mud in short schedules.
     """
-    drawn = 1 if coarsest else channels
-    height, width = size
-    if into_padding:
-        noise = torch.randn(count, drawn, height + 2 * PAD_PX, width + 2 * PAD_PX, generator=random)
-    else:
-        noise = pad(torch.randn(count, drawn, height, width, generator=random))  # [N, 1 or C, H + 10, W + 10]
-    return noise.expand(-1, channels, -1, -1)  # [N, 1 or C, ...] -> [N, C, ...]
+    noise = torch.randn(count, 1 if coarsest else channels, *size, generator=random)
+    return pad(noise).expand(-1, channels, -1, -1)  # [N, 1 or C, H, W] -> [N, C, H + 10, W + 10]
 
 
 @torch.no_grad()
-def draw(scales: Sequence[Scale], count: int, *, into_padding: bool, random: torch.Generator) -> Tensor:
+def draw(scales: Sequence[Scale], count: int, *, random: torch.Generator) -> Tensor:
     """Draws `count` outputs of the finest of the given scales: float [N, C, H, W]. Changes no generator."""
-    first = scales[0]
-    channels = first.generator.config.channels
-    out = torch.zeros(count, channels, *first.size)
-    for index, scale in enumerate(scales):
-        noise = draw_noise(count, channels, scale.size, coarsest=index == 0, into_padding=into_padding, random=random)
-        out = grow(out, scale, noise) if index else scale.generator(scale.amplitude * noise, out)
+    channels = scales[0].generator.config.channels
+    out: Tensor | None = None
+    for scale in scales:
+        noise = draw_noise(count, channels, scale.size, coarsest=out is None, random=random)
+        out = grow(out, scale, noise)  # [N, C, h, w] -> [N, C, H, W]
+    if out is None:
+        raise ValueError("a pyramid without scales draws nothing")
     return out
 
 
 @torch.no_grad()
-def grow(coarser: Tensor, scale: Scale, noise: Tensor) -> Tensor:
-    """One frozen scale on top of a coarser output: [N, C, h, w] -> [N, C, H, W]."""
-    base = upscale(coarser, scale.size)  # [N, C, h, w] -> [N, C, H, W]
-    out: Tensor = scale.generator(pad(base) + scale.amplitude * noise, base)
+def grow(coarser: Tensor | None, scale: Scale, noise: Tensor) -> Tensor:
+    """One frozen scale on top of a coarser output, or of nothing at the coarsest: [N, C, h, w] -> [N, C, H, W].
+
+    noise: [N, C, H + 10, W + 10], before it is scaled by the amplitude.
+    """
+    count, channels = noise.shape[:2]
+    # [N, C, h, w] -> [N, C, H, W]
+    base = torch.zeros(count, channels, *scale.size) if coarser is None else upscale(coarser, scale.size)
+    out: Tensor = scale.generator(pad(base) + scale.amplitude * noise, base)  # [N, C, H + 10, W + 10] -> [N, C, H, W]
     return out

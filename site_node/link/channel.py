@@ -28,4 +28,4 @@ def release_channel(home: Home) -> grpc.Channel:
         private_key=(keys / "tls.key").read_bytes(),
         certificate_chain=(keys / "tls.crt").read_bytes(),
     )
-    return grpc.secure_channel(home.membership().releases_address, credentials, options=_OPTIONS)
+    return grpc.secure_channel(home.releases_address(), credentials, options=_OPTIONS)

@@ -10,11 +10,11 @@ from site_node.settings import Home
 
 def node_command(home: Home) -> list[str]:
     """The command of the site's Flower node: it holds the connection, and executes nothing itself."""
-    keys, membership = home.link_keys, home.membership()
+    keys = home.link_keys
     return [
         str(Path(sys.executable).with_name("flower-supernode")),
         "--root-certificates", str(keys / "ca.crt"),
-        "--superlink", membership.fleet_address,
+        "--superlink", home.fleet_address(),
         "--auth-supernode-private-key", str(keys / "flower.key"),
         "--isolation", "process",
         "--superexec-auth-secret-file", str(keys / "executor.secret"),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import SynthwardError
-from site_node.cohort import Split, check_floor, check_size, split_by_patient
+from site_node.cohort import Side, Split, check_floor, check_size, split_by_patient
 
 SALT = b"a site's secret"
 keys = st.text(min_size=1, max_size=8)
@@ -41,24 +41,31 @@ def test_neither_order_nor_the_number_of_a_patients_images_matters(images: list[
     )
 
 
+def sides(split: Split) -> dict[str, Side]:
+    """What a site remembers of a split."""
+    return {p: "training" for p in split.training} | {p: "holdout" for p in split.holdout}
+
+
 @unhurried
 @given(cohorts, st.sets(keys, max_size=10), fractions)
-def test_a_growing_cohort_moves_at_most_the_one_patient_who_filled_an_empty_side(
-    before: set[str], more: set[str], fraction: float
-) -> None:
+def test_a_patient_never_changes_sides_when_the_cohort_grows(before: set[str], more: set[str], fraction: float) -> None:
     old = split_by_patient(before, holdout_fraction=fraction, salt=SALT)
-    new = split_by_patient(before | more, holdout_fraction=fraction, salt=SALT)
-    moved = (old.training & new.holdout) | (old.holdout & new.training)
-    assert len(moved) <= 1
-    assert not moved or moved in (old.training, old.holdout)
+    new = split_by_patient(before | more, holdout_fraction=fraction, salt=SALT, known=sides(old))
+    assert old.training <= new.training
+    assert old.holdout <= new.holdout
 
 
 @unhurried
-@given(st.floats(min_value=0.1, max_value=0.9))
-def test_the_holdout_has_its_fraction_on_average(fraction: float) -> None:
-    patients = [f"p{number}" for number in range(2000)]
-    share = len(split_by_patient(patients, holdout_fraction=fraction, salt=SALT).holdout) / len(patients)
-    assert abs(share - fraction) < 0.06
+@given(st.integers(min_value=2, max_value=60), fractions)
+def test_the_holdout_has_its_fraction_to_the_patient(count: int, fraction: float) -> None:
+    split = split_by_patient((f"p{n}" for n in range(count)), holdout_fraction=fraction, salt=SALT)
+    assert len(split.holdout) == min(max(round(fraction * count), 1), count - 1)
+
+
+def test_patients_who_were_all_trained_on_leave_no_holdout() -> None:
+    with pytest.raises(SynthwardError) as caught:
+        split_by_patient(["a", "b"], holdout_fraction=0.5, salt=SALT, known={"a": "training", "b": "training"})
+    assert caught.value.code == "cohort.no-holdout"
 
 
 def test_another_salt_gives_another_split() -> None:
@@ -69,7 +76,7 @@ def test_another_salt_gives_another_split() -> None:
 
 def test_the_split_is_the_same_on_every_machine_and_in_every_version() -> None:
     split = split_by_patient((f"p{number}" for number in range(10)), holdout_fraction=0.3, salt=SALT)
-    assert split.holdout == {"p0", "p1"}
+    assert split.holdout == {"p0", "p1", "p9"}
 
 
 @pytest.mark.parametrize("patients", [[], ["only one"], ["only one", "only one"]])

@@ -1,0 +1,47 @@
+# Everything runs in .venv, which `make` sets up by itself on a machine with Python 3.11 to 3.13 and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# make demo DATA="dir1 dir2 dir3" CASES=24 SIZE=64 PRESET=fast
+DATA ?=
+CASES ?=
+SIZE ?=
+PRESET ?=
+STEPS ?=
+OUT ?= build/demo
+option = $(if $(2),--$(1) $(2))
+
+.PHONY: install demo test lint format proto bench clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Synthward needs Python 3.11 to 3.13; name one: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+demo: install
+	$(BIN)/python -m deploy.demo $(call option,data,$(DATA)) $(call option,cases,$(CASES)) $(call option,size,$(SIZE)) $(call option,preset,$(PRESET)) $(call option,steps,$(STEPS)) --out $(OUT)
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The generated files are committed; tests/contract checks that they are those of the .proto file.
+proto: install
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. shared/wire/synthward.proto
+
+clean:
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis
