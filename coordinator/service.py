@@ -17,7 +17,7 @@ from coordinator.capture import Capture
 from coordinator.enrolment import enrol
 from coordinator.release_service import EnrolmentService, Identity, ReleaseService, Welcome, start_services
 from coordinator.rounds.announce import Delivery, announce
-from coordinator.rounds.flower_run import SuperLink, flower_run, register_node
+from coordinator.rounds.flower_run import SuperLink, flower_run, online_nodes, register_node
 from coordinator.settings import Home
 from coordinator.store.objects import ObjectStore
 from coordinator.store.store import Store
@@ -82,6 +82,10 @@ def announce_open_studies(home: Home, store: Store) -> None:
     ]
     if not deliveries:
         return
+    online = online_nodes(superlink(home))
+    deliveries = [delivery for delivery in deliveries if delivery.node_id in online]
+    if not deliveries:
+        return  # nobody to tell: no run is opened, and sites that come back are seen in a second
 
     def record(delivery: Delivery, answer: Answer) -> None:
         # A node that failed to answer is asked again in the next round; "queued" is the site's word that it is durable.

@@ -82,7 +82,7 @@ class EvaluationSpec(Document):
     decoder_channels: tuple[int, int, int, int, int] = (64, 48, 32, 16, 8)
     steps: int = Field(default=200, ge=1, le=20_000)
     batch_size: int = Field(default=16, ge=2, le=256)
-    learning_rate: float = Field(default=1e-3, gt=0.0, le=0.1)
+    learning_rate: float = Field(default=2e-3, gt=0.0, le=0.1)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
 
 

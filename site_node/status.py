@@ -12,11 +12,14 @@ from shared.release import State
 from site_node.airlock.workflow import Airlock, check_objects
 from site_node.cases import PrivateStore
 from site_node.cases import journal as private_journal
-from site_node.jobs import JobKind, JobState, Queue
+from site_node.jobs import Job, JobKind, JobState, Queue
 from site_node.policy import read_policy
 from site_node.settings import Home
 
 _POLL_S = 0.5
+# Written by the trainer for people at the site; neither ever leaves it.
+PROGRESS_FILE = "progress.json"
+LAST_ERROR_FILE = "last_error.json"
 
 
 def read_status(home: Home) -> dict[str, Any]:
@@ -36,7 +39,7 @@ def read_status(home: Home) -> dict[str, Any]:
         if error.code != "cohort.not-imported":
             raise
         cohort = {"cases": 0, "patients": 0, "training_patients": 0, "holdout_patients": 0}
-    progress = home.private / "progress.json"
+    progress = home.private / PROGRESS_FILE
     return {
         "site": membership.site,
         **cohort,
@@ -71,11 +74,18 @@ def wait_for_release(home: Home, state: str, *, timeout_s: float) -> None:
             return
         for job in queue.jobs():
             if job.kind is JobKind.RELEASE and job.state in (JobState.REFUSED, JobState.FAILED):
-                last = home.private / "last_error.txt"
-                told = last.read_text(encoding="utf-8") if last.exists() else job.job_id
-                raise SynthwardError(job.code or "internal", f"the release job ended: {told}")
+                raise _told(home, job)
         time.sleep(_POLL_S)
     raise SynthwardError("unavailable.timeout", f"no release was {state} after {timeout_s:.0f} s", do="see: status")
+
+
+def _told(home: Home, job: Job) -> SynthwardError:
+    """The error that ended a job, with the words that only this machine may read, where they are still there."""
+    path = home.private / LAST_ERROR_FILE
+    told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if told.get("job") != job.job_id:
+        return SynthwardError(job.code or "internal", f"{job.job_id} {job.state.value}", do="read logs/job.log")
+    return SynthwardError(told["code"], told["what"], why=told["why"], do=told["do"])
 
 
 def verify_site(home: Home) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from shared.identity import load_signing_key
 
 
 def evaluate(home: Home, study_name: str, version: int, progress: Progress, *, timeout_s: float) -> list[Measurement]:
-    """Trains and measures what is still missing; all answers of the version. Raises study.*, dataset.*, unavailable.*."""
+    """Trains and measures what is still missing; all its answers. Raises study.*, dataset.*, unavailable.*."""
     store, objects = Store(home.database_url()), ObjectStore(home.objects_url())
     published = store.study(study_name)
     evaluation = Evaluation(

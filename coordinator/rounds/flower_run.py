@@ -30,11 +30,13 @@ from flwr.supercore.interceptors import (
     SuperExecAuthHttpInterceptor,
 )
 from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 
 from shared.errors import SynthwardError
 
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
+_one_round = threading.Lock()
 _EMPTY_APP = b"""[project]
 name = "synthward-round"
 version = "1.0.0"
@@ -83,9 +85,24 @@ def register_node(superlink: SuperLink, site: str, flower_key: bytes) -> int:
         control.close()
 
 
+def online_nodes(superlink: SuperLink) -> set[int]:
+    """Ids of the nodes that are connected now. Raises unavailable.service."""
+    with contextlib.closing(superlink.control()) as control:
+        try:
+            nodes = control.ListNodes(ListNodesRequest()).nodes_info
+        except httpx.HTTPError as error:
+            raise _unreachable(error) from error
+    return {int(node.node_id) for node in nodes if node.status == "online"}
+
+
 @contextmanager
 def flower_run(superlink: SuperLink) -> Iterator[tuple[HttpGrid, Context]]:
     """Yields (grid, context) of a new run, and ends the run as completed or failed. Raises unavailable.service."""
+    with _one_round:
+        yield from _run(superlink)
+
+
+def _run(superlink: SuperLink) -> Iterator[tuple[HttpGrid, Context]]:
     try:
         token = _start(superlink)
     except httpx.HTTPError as error:
@@ -103,6 +120,10 @@ def flower_run(superlink: SuperLink) -> Iterator[tuple[HttpGrid, Context]]:
         heartbeat.start()
         task = runtime.PullTaskInput(PullTaskInputRequest())
         grid.set_run(run_from_proto(task.run))
+        # flwr keeps a process's identity in a class: one round at a time in a process, as _one_round sees to.
+        TaskIdentity.task_id = task.task_id
+        TaskIdentity.run_id = task.run.run_id
+        TaskIdentity.node_id = task.context.node_id
         yield grid, context_from_proto(task.context)
         status, details = SubStatus.COMPLETED, ""
     finally:
@@ -112,10 +133,6 @@ def flower_run(superlink: SuperLink) -> Iterator[tuple[HttpGrid, Context]]:
             heartbeat.stop()
         runtime.close()
         grid.close()
-
-
-# Two threads of one process would share the file lock.
-_thread_lock = threading.Lock()
 
 
 def _start(superlink: SuperLink) -> str:
@@ -136,7 +153,7 @@ def _start(superlink: SuperLink) -> str:
         ),
     )
     try:
-        with _thread_lock, superlink.lock.open("a") as lock:
+        with superlink.lock.open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             run_id = control.StartRun(StartRunRequest(fab=Fab(content=archive))).run_id
             while True:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import fsspec
 
 from shared.errors import SynthwardError
+from shared.files import write_atomic
 from shared.pairs import sha256_hex
 
 
@@ -22,9 +24,15 @@ class ObjectStore:
         """Stores data under its digest. Raises admission.digest if name is not it."""
         if sha256_hex(data) != name:
             raise SynthwardError("admission.digest", f"an object of {len(data)} bytes is not what its name says")
-        if not self._fs.exists(self._path(name)):
-            with self._fs.transaction:  # written beside its place, moved into it at the end
-                self._fs.pipe_file(self._path(name), data)
+        path = self._path(name)
+        if self._fs.exists(path):
+            return
+        if "file" in self._fs.protocol:
+            # fsspec neither flushes a local file nor moves it into place: a power cut could leave half of one.
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(Path(path), data)
+        else:
+            self._fs.pipe_file(path, data)  # object stores put an object whole or not at all
 
     def get(self, name: str) -> bytes:
         """The object's bytes. Raises storage.damaged when they are gone or changed."""

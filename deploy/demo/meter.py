@@ -46,7 +46,7 @@ class Meter:
             for process in (me, *me.children(recursive=True)):
                 try:
                     # Shared pages (the same libraries in many processes) are counted once over all, as they are held.
-                    size = process.memory_full_info().pss / 1e6
+                    size = process.memory_info().rss / 1e6
                     name = _name(process.cmdline()) if process != me else "demo"
                 except psutil.Error:
                     continue

@@ -97,7 +97,8 @@ def _conv(inputs: int, outputs: int, norm: Norm, random: torch.Generator) -> nn.
         nn.init.normal_(conv.weight, 0.0, 0.02, generator=random)  # the authors' start; the norm sets the scale
     else:
         nn.init.kaiming_normal_(conv.weight, a=0.2, nonlinearity="leaky_relu", generator=random)
-    nn.init.zeros_(conv.bias)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
     return conv
 
 

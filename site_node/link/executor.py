@@ -44,14 +44,18 @@ class Executor:
     def run(self, stop: threading.Event) -> None:
         """Until stop is set. A node that is not up yet, or is being restarted, is waited for."""
         with self._client(SuperExecAuthHttpInterceptor(master_secret=self._secret, protected_methods={_ACQUIRE})) as c:
+            reachable = True
             while not stop.is_set():
                 try:
                     task = c.value.AcquireTask(AcquireTaskRequest(supported_task_types=list(TASK_TYPES)))
+                    reachable = True
                     if task.token and task.task.type in TASK_TYPES:
                         self._execute(task.token)
                         continue
                 except httpx.HTTPError as error:
-                    _log.info("node-unreachable", error=type(error).__name__)
+                    if reachable:
+                        _log.warning("node-unreachable", error=type(error).__name__)
+                    reachable = False
                 stop.wait(_POLL_S)
 
     def _execute(self, token: str) -> None:

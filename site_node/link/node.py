@@ -20,5 +20,4 @@ def node_command(home: Home) -> list[str]:
         "--superexec-auth-secret-file", str(keys / "executor.secret"),
         "--host", "127.0.0.1",
         "--port", str(home.settings().node_port),
-        "--disable-runtime-dependency-installation",
     ]  # fmt: skip

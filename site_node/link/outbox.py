@@ -29,7 +29,8 @@ CHUNK_BYTES = 64 * 1024
 _CALL_TIMEOUT_S = 60.0
 _UPLOAD_TIMEOUT_S = 6 * 3600.0
 _FINISH_TIMEOUT_S = 1800.0
-_POLL_S = 1.0
+_POLL_S = 0.5
+_LONGEST_PAUSE_S = 60.0
 _log = structlog.get_logger("site.outbox")
 
 
@@ -43,32 +44,36 @@ class Outbox:
         self._coordinator_key = public_key(bytes.fromhex(home.membership().coordinator_key))
 
     def run(self, stop: threading.Event) -> None:
-        """Until stop is set; what cannot be sent now is tried again."""
+        """Until stop is set; what cannot be sent now is tried again, after a growing pause."""
+        failures = 0
         while not stop.is_set():
-            for row in self._queue.offered("waiting", "sending"):
-                if stop.is_set():
-                    return
-                self.send(row.bundle_sha256)
-            stop.wait(_POLL_S)
+            sent = [self.send(row.bundle_sha256) for row in self._queue.offered("waiting", "sending")]
+            failures = 0 if all(sent) else failures + 1
+            stop.wait(min(_LONGEST_PAUSE_S, _POLL_S * 2.0**failures))
 
-    def send(self, sha256: str) -> None:
-        """Sends one bundle. On a refusal that is final it is settled as refused; otherwise it stays."""
+    def send(self, sha256: str) -> bool:
+        """Sends one bundle; False when it must be tried again.
+
+        Only an answer about the bundle itself is final: it is then settled as accepted, or as refused. A certificate
+        that was revoked, a service that is away or that failed inside: the bundle stays, whole, in the outbox.
+        """
         if not self._queue.start_sending(sha256):
-            return
+            return True
         try:
             receipt, signature = self._send(self._home.outbox / sha256)
         except grpc.RpcError as call:
             error = error_from(call)
-            if error.exit_code is ExitCode.UNAVAILABLE or error.code == "admission.incomplete":
-                _log.info("not-sent", bundle=sha256, code=error.code)
-                return
+            if not _is_final(error):
+                _log.warning("not-sent", bundle=sha256, code=error.code)
+                return False
             self._queue.settle(sha256, "refused", code=error.code, receipt=b"", signature=b"")
-            return
+            return True
         except SynthwardError as error:
-            # A receipt that does not verify: whoever answered is not our coordinator. Keep, and try again.
+            # A receipt that does not verify: whoever answered is not our coordinator.
             self._queue.record("link", "receipt-refused", sha256, error.code)
-            return
+            return False
         self._queue.settle(sha256, "accepted", code="", receipt=receipt, signature=signature)
+        return True
 
     @stamina.retry(on=is_worth_retrying, attempts=5, wait_initial=0.2, wait_max=5.0)
     def _send(self, folder: Path) -> tuple[bytes, bytes]:
@@ -109,3 +114,10 @@ class Outbox:
         if document.bundle_sha256 != sha256 or document.pairs != len(manifest.pairs):
             raise SynthwardError("trust.signature", "the receipt is for another bundle")
         return receipt.payload, receipt.signature
+
+
+def _is_final(error: SynthwardError) -> bool:
+    """Whether the coordinator has judged the bundle itself, so that sending it again would change nothing."""
+    about_the_caller = error.code in ("trust.certificate", "trust.role", "site.unknown")
+    judged = error.exit_code in (ExitCode.INPUT, ExitCode.TRUST, ExitCode.POLICY)
+    return (judged and not about_the_caller) or error.code == "admission.quarantined"

@@ -22,11 +22,11 @@ from site_node.cases import PrivateStore
 from site_node.jobs import Job, JobKind, JobState, Queue
 from site_node.policy import check, read_policy
 from site_node.settings import Home
+from site_node.status import LAST_ERROR_FILE, PROGRESS_FILE
 from site_node.work.measure_job import measure
 from site_node.work.release_job import make_release
 
 _log = structlog.get_logger("site.trainer")
-PROGRESS_FILE = "progress.json"
 
 
 def run_job(home: Home, job: Job) -> dict[str, Any]:
@@ -66,7 +66,8 @@ def main(folder: str, job_id: str) -> int:
     except SynthwardError as error:
         state = JobState.FAILED if error.exit_code is ExitCode.INTERNAL else JobState.REFUSED
         _log.warning("job-ended", job=job_id, code=error.code, state=state.value)
-        write_atomic(home.private / "last_error.txt", str(error).encode(), mode=0o600)
+        told = {"job": job_id, "code": error.code, "what": error.what, "why": error.why, "do": error.do}
+        write_atomic(home.private / LAST_ERROR_FILE, json.dumps(told).encode(), mode=0o600)
         queue.end(job_id, state, code=error.code)
     _log.info("job-ended", job=job_id, seconds=round(time.monotonic() - start, 2))
     return ExitCode.OK

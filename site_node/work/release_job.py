@@ -27,7 +27,7 @@ from site_node.airlock.workflow import Airlock, Release, release_folder
 from site_node.cases import Case, PrivateStore, holdout, ledger, training
 from site_node.cohort import Split, check_floor, check_size
 from site_node.dp.ledger import facts, record, statement
-from site_node.generators.presets import preset_for
+from site_node.generators.presets import PRESETS
 from site_node.generators.singan_seg import SinGanSeg, train_case
 from site_node.policy import Policy, Terms, policy_sha256, terms
 from site_node.screening.copies import Bank
@@ -143,7 +143,7 @@ def _generator(job: _Job, case: Case, real: Pair) -> SinGanSeg:
     path = folder / f"{case.case_id}.safetensors"
     if path.exists():
         return SinGanSeg.load(path)
-    preset = preset_for(job.study.generator.preset)
+    preset = PRESETS[job.study.generator.preset]
     generator = train_case(real, preset, seed=job.store.seed("train", job.study_sha256, case.case_id))
     generator.save(path)
     return generator

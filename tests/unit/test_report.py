@@ -16,11 +16,11 @@ from PIL import Image
 from coordinator.evaluation import charts
 from coordinator.evaluation.report import METRIC_WORDS, duration, render
 from coordinator.evaluation.report_data import Cell, DatasetData, MatrixRow, ReportData, SiteData
-from coordinator.evaluation.sheets import GAP_PX, HALO, LINE, contact_sheet, outlined
 from coordinator.evaluation.summary import FEW_PATIENTS, summarise
 from shared.metrics import NAMES, Metrics
 from shared.pairs import Pair
 from shared.privacy import ACCESS_WORDS, Access, PrivacyStatement
+from shared.sheets import GAP_PX, HALO, LINE, contact_sheet, outlined
 
 STATEMENT = PrivacyStatement(accesses=tuple(Access(kind=kind) for kind in ACCESS_WORDS))
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7 * 7 }}"
