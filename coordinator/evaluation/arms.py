@@ -25,7 +25,7 @@ from shared.pairs import Pair, sha256_hex
 from shared.segmenter import to_arrays
 from shared.segmenter_training import train
 from shared.study import Arm, MeasurementRequest, Study
-from shared.weights import digest, load_arrays, save_arrays
+from shared.weights import digest, load_arrays, pack, save_arrays
 
 POOLED = "pooled"
 Progress = Callable[[str, int, int], None]
@@ -100,7 +100,7 @@ def _weights(evaluation: Evaluation, trained_on: str) -> dict[str, NDArray[Any]]
         pairs = DatasetPairs(evaluation.objects, lines)
         spec, image = evaluation.study.evaluation, evaluation.study.image
         model = train(pairs, spec, image, on_step=lambda done, of: evaluation.progress(trained_on, done, of))
-        save_arrays(path, to_arrays(model))
+        save_arrays(path, pack(to_arrays(model)))
     return load_arrays(path)
 
 

@@ -110,7 +110,14 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack) -> None:
 
     with meter.stage("evaluation"):
         answers = coordinator.call(
-            "evaluate", study.study_id, "--version", str(dataset["version"]), "--timeout-s", str(options.timeout_s)
+            "evaluate",
+            study.study_id,
+            "--version",
+            str(dataset["version"]),
+            "--threads",
+            "1",
+            "--timeout-s",
+            str(options.timeout_s),
         )["answers"]
 
     with meter.stage("verification"):

@@ -114,10 +114,9 @@ DEMO = replace(
     name="demo",
     shortest_px=14,
     max_scales=4,
-    width=24,
-    widest=24,
-    iterations=(300, 60, 30, 20),
+    iterations=(280, 55, 25, 12),
     bank=32,
+    betas=(0.0, 0.99),
 )
 
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in (FULL, FAST, DEMO)}

@@ -12,7 +12,7 @@ from typing import Any, overload
 
 from shared.errors import SynthwardError
 from shared.pairs import Pair
-from shared.segmenter import from_arrays, score
+from shared.segmenter import from_packed, score
 from shared.segmenter_training import train
 from shared.study import ImageSpec, MeasurementRequest, Study
 from shared.weights import digest, load_arrays
@@ -49,7 +49,7 @@ def measure(
         arrays = load_arrays(inbox / f"{order.weights_sha256}.safetensors")
         if digest(arrays) != order.weights_sha256:
             raise SynthwardError("storage.damaged", "the weights in the inbox have changed")
-        model = from_arrays(arrays, study.evaluation, study.image)
+        model = from_packed(arrays, study.evaluation, study.image)
     metrics = score(model, _scored(list(holdout(cases, split)), study.image))
     return {
         "metrics": metrics.rounded(limits.metric_decimals).model_dump(),

@@ -43,7 +43,7 @@ def test_neither_order_nor_the_number_of_a_patients_images_matters(images: list[
 
 def sides(split: Split) -> dict[str, Side]:
     """What a site remembers of a split."""
-    return {p: "training" for p in split.training} | {p: "holdout" for p in split.holdout}
+    return dict.fromkeys(split.training, "training") | dict.fromkeys(split.holdout, "holdout")
 
 
 @unhurried

@@ -31,7 +31,7 @@ from site_node.generators.pyramid import (
 from site_node.generators.singan_seg import SinGanSeg, train_case
 from site_node.generators.training import Target, gradient_penalty, train_scale
 
-TINY = replace(DEMO, name="tiny", shortest_px=14, max_scales=2, width=8, widest=8, iterations=(4,), bank=4, crop_px=20)
+TINY = replace(DEMO, name="tiny", shortest_px=14, max_scales=2, width=8, widest=8, iterations=(25,), bank=4, crop_px=20)
 
 
 @pytest.fixture(autouse=True)

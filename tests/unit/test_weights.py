@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shared.errors import SynthwardError
-from shared.weights import Arrays, digest, load_arrays, save_arrays
+from shared.weights import Arrays, digest, load_arrays, pack, save_arrays, unpack
 
 
 def arrays() -> dict[str, np.ndarray]:
@@ -82,3 +84,36 @@ def test_a_damaged_file_is_refused_with_what_to_do(tmp_path: Path, damage: str) 
 def test_a_process_without_torch_can_check_weights() -> None:
     code = "import sys, shared.weights; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+LAYOUTS = st.dictionaries(
+    st.text("abc.", min_size=1, max_size=6),
+    st.tuples(st.sampled_from(("float32", "int64")), st.lists(st.integers(0, 3), max_size=3).map(tuple)),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(LAYOUTS)
+def test_packed_weights_come_back_by_the_receivers_layout(layout: dict[str, tuple[str, tuple[int, ...]]]) -> None:
+    arrays = {name: np.arange(np.prod(shape), dtype=kind).reshape(shape) for name, (kind, shape) in layout.items()}
+    back = unpack(pack(arrays), layout)
+    assert back.keys() == arrays.keys()
+    assert all(np.array_equal(back[name], arrays[name]) and back[name].dtype == arrays[name].dtype for name in arrays)
+
+
+@pytest.mark.parametrize("change", ["shorter", "longer", "another type", "one missing"])
+def test_packed_weights_of_another_network_are_refused(change: str) -> None:
+    layout = {"a": ("float32", (2, 3)), "n": ("int64", ())}
+    packed = pack({"a": np.ones((2, 3), np.float32), "n": np.array(1, np.int64)})
+    if change == "shorter":
+        packed["float32"] = packed["float32"][:-1]
+    elif change == "longer":
+        packed["float32"] = np.append(packed["float32"], np.float32(1))
+    elif change == "another type":
+        packed["float32"] = packed["float32"].astype(np.float64)
+    else:
+        del packed["int64"]
+    with pytest.raises(SynthwardError) as caught:
+        unpack(packed, layout)
+    assert caught.value.code == "weights.mismatch"
