@@ -166,7 +166,10 @@ class Airlock:
             if not target.exists():
                 payload = canonical(release.manifest)
                 with whole_folder(target) as partial:
-                    shutil.copytree(release.folder / "objects", partial / "objects")
+                    (partial / "objects").mkdir()
+                    for name in release.manifest.objects():
+                        # One by one: copytree gathers what failed into an error that no longer says "disk full".
+                        shutil.copyfile(object_path(release.folder, name), object_path(partial, name))
                     (partial / "manifest.json").write_bytes(payload)
                     (partial / "manifest.sig").write_bytes(sign(key, "manifest", payload))
             with self._store.engine.begin() as connection:

@@ -120,4 +120,6 @@ def _is_final(error: SynthwardError) -> bool:
     """Whether the coordinator has judged the bundle itself, so that sending it again would change nothing."""
     about_the_caller = error.code in ("trust.certificate", "trust.role", "site.unknown")
     judged = error.exit_code in (ExitCode.INPUT, ExitCode.TRUST, ExitCode.POLICY)
-    return (judged and not about_the_caller) or error.code == "admission.quarantined"
+    # An object that arrived changed was dropped over there, and is asked for again.
+    on_its_way = error.code == "admission.digest"
+    return (judged and not about_the_caller and not on_its_way) or error.code == "admission.quarantined"

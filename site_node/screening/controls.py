@@ -26,7 +26,8 @@ def _recoloured(image: Pixels) -> Pixels:
 
 
 def _blurred(image: Pixels) -> Pixels:
-    return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(1.5)))
+    # In proportion to the image, so that a copy is as hard to see at 32 px as at 512.
+    return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(0.02 * max(image.shape[:2]))))
 
 
 # Every kind that correlation over turns and mirrors claims to catch. Crops, warps and pasted parts are beyond it.
