@@ -21,7 +21,7 @@ from coordinator.store.objects import ObjectStore
 from coordinator.store.store import Store
 from shared.bundle import Manifest, Receipt, bundle_sha256, check_object, object_path
 from shared.documents import canonical, parse, sign, verify
-from shared.errors import SynthwardError
+from shared.errors import ExitCode, SynthwardError
 from shared.files import room_for, sync_folder, write_atomic
 from shared.identity import public_key
 from shared.pairs import sha256_hex
@@ -99,7 +99,9 @@ class Admission:
             try:
                 self._admit(folder, manifest)
             except SynthwardError as error:
-                self._put_in_quarantine(folder, sha256, error.code, site=site)
+                # Only what is wrong with the bundle: a full disk here is not the site's fault, and Finish comes again.
+                if error.exit_code is ExitCode.INPUT:
+                    self._put_in_quarantine(folder, sha256, error.code, site=site)
                 raise
             receipt = self._receipt(sha256, manifest)
             stands = self._store.accept_bundle(sha256, receipt.payload, receipt.signature, site=site)

@@ -51,7 +51,8 @@ def enrol(
 ) -> tuple[str, bytes]:
     """(site, its certificate in PEM). The invitation is used up only when all of it has worked."""
     secret_sha256 = sha256_hex(application.invitation_secret)
-    site = store.invited_site(secret_sha256)
+    # A site whose answer was lost on its way asks again with the keys that it enrolled with, and gets one.
+    site = store.invited_site(secret_sha256, used_by=application.signing_key)
     try:
         public_key(application.signing_key).verify(application.signing_proof, application.certificate_request)
     except InvalidSignature as error:

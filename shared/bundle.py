@@ -64,7 +64,7 @@ class Manifest(Document):
     style: Literal["none", "colour_and_texture"]
     training_patients: Count
     policy_sha256: Sha256
-    software: str = Field(pattern=r"^synthward/[0-9]+\.[0-9]+\.[0-9]+$")
+    software: str = Field(pattern=r"^synthward/[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}$")
     privacy: PrivacyStatement
     audit: AuditSummary
     pairs: tuple[PairEntry, ...] = Field(min_length=1, max_length=100_000)

@@ -39,6 +39,7 @@ def parse(model: type[ModelT], payload: bytes) -> ModelT:
         raise SynthwardError("document.malformed", f"a document of {len(payload)} bytes is over the limit")
     try:
         document = model.model_validate(json.loads(payload, object_pairs_hook=_no_duplicates))
+        spelled = canonical(document)  # may refuse too: a number beyond what JSON holds exactly
     except (ValueError, RecursionError) as error:
         # A validation error quotes its input; on a wire that would be somebody else's text, so only places are told.
         places = (
@@ -47,7 +48,7 @@ def parse(model: type[ModelT], payload: bytes) -> ModelT:
             else type(error).__name__
         )
         raise SynthwardError("document.malformed", f"not a valid {model.__name__} document ({places})") from error
-    if canonical(document) != payload:
+    if spelled != payload:
         raise SynthwardError(
             "document.not-canonical",
             f"a {model.__name__} document is not in canonical form",

@@ -90,7 +90,8 @@ def room_for(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        # EFBIG: the limit on a process's files (ulimit -f, LimitFSIZE=) is a quota too.
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise SynthwardError(
                 "storage.full",
                 f"no room to write {path}",

@@ -43,6 +43,8 @@ def case_metrics(probability: NDArray[np.float32], mask: NDArray[np.bool_]) -> M
     """
     if probability.shape != mask.shape or probability.ndim != 2:
         raise ValueError(f"probability {probability.shape} and mask {mask.shape} do not fit")
+    if not np.isfinite(probability).all():
+        raise ValueError("a probability is not finite: its figures would look better than they are")
     found = probability >= 0.5
     tp = int(np.count_nonzero(found & mask))
     fp = int(np.count_nonzero(found & ~mask))

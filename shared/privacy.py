@@ -45,7 +45,7 @@ class PrivacyStatement(Document):
     mode: Literal["audited"] = "audited"
     unit: Literal["patient at one site"] = "patient at one site"
     accesses: tuple[Access, ...] = Field(min_length=1, max_length=len(ACCESS_WORDS))
-    not_covered: tuple[NotCovered, ...] = tuple(NOT_COVERED_WORDS)
+    not_covered: tuple[NotCovered, ...] = Field(default=tuple(NOT_COVERED_WORDS), max_length=len(NOT_COVERED_WORDS))
 
     @model_validator(mode="after")
     def _reads_something(self) -> PrivacyStatement:

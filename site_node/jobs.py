@@ -242,14 +242,21 @@ class Queue:
             return done.rowcount == 1
 
     def withdraw(self, bundle_sha256: str) -> bool:
-        """Takes a bundle back before its first byte has left; False when it is too late.
+        """Takes a bundle back before its first byte has left; False when it is too late. Safe to repeat.
 
-        The row stays, as withdrawn, so that offering the bundle once more is still nothing.
+        The row stays, as withdrawn, so that offering the bundle once more is still nothing; a bundle that was not
+        offered yet (a kill between sealing and offering) gets one.
         """
         with self._engine.begin() as connection:
+            row = connection.execute(select(_outbox).where(_outbox.c.bundle_sha256 == bundle_sha256)).first()
+            if row is None:
+                connection.execute(
+                    _outbox.insert().values(bundle_sha256=bundle_sha256, state="withdrawn", code="", at=_now())
+                )
+                return True
             done = connection.execute(
                 _outbox.update()
-                .where(_outbox.c.bundle_sha256 == bundle_sha256, _outbox.c.state == "waiting")
+                .where(_outbox.c.bundle_sha256 == bundle_sha256, _outbox.c.state.in_(("waiting", "withdrawn")))
                 .values(state="withdrawn")
             )
             return done.rowcount == 1

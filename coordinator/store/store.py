@@ -99,18 +99,23 @@ class Store:
                 )
             )
 
-    def invited_site(self, secret_sha256: str) -> str:
-        """The site that an invitation is for. Raises trust.invitation-unknown, -used or -expired."""
-        with self._reading.begin() as connection:
-            return self._invited_site(connection, secret_sha256)
+    def invited_site(self, secret_sha256: str, *, used_by: bytes) -> str:
+        """The site that an invitation is for. Raises trust.invitation-unknown, -used or -expired.
 
-    def _invited_site(self, connection: Connection, secret_sha256: str) -> str:
+        A used invitation still holds for the site that used it, known by its signing key.
+        """
+        with self._reading.begin() as connection:
+            return self._invited_site(connection, secret_sha256, used_by)
+
+    def _invited_site(self, connection: Connection, secret_sha256: str, used_by: bytes) -> str:
         table = schema.invitations
         row = connection.execute(select(table).where(table.c.secret_sha256 == secret_sha256)).first()
         ask = "ask the coordinator's operator for a new invitation"
         if row is None:
             raise SynthwardError("trust.invitation-unknown", "the invitation is not one of ours", do=ask)
-        if row.used_at is not None:
+        known = connection.execute(select(schema.sites).where(schema.sites.c.name == row.site)).first()
+        again = known is not None and bytes(known.signing_key) == used_by
+        if row.used_at is not None and not again:
             raise SynthwardError("trust.invitation-used", f"the invitation of {row.site} was used before", do=ask)
         if datetime.now(UTC) >= datetime.fromisoformat(row.expires_at):
             raise SynthwardError("trust.invitation-expired", f"the invitation of {row.site} has expired", do=ask)
@@ -119,15 +124,17 @@ class Store:
     def enrol(self, secret_sha256: str, site: Site) -> None:
         """Uses up the invitation and records the site, both or neither."""
         with self._write(f"site:{site.name}", "enrol", site.name) as connection:
-            if self._invited_site(connection, secret_sha256) != site.name:
+            if self._invited_site(connection, secret_sha256, site.signing_key) != site.name:
                 raise SynthwardError("trust.identity", "the invitation is another site's")
             now = datetime.now(UTC).isoformat()
             table = schema.invitations
             connection.execute(table.update().where(table.c.secret_sha256 == secret_sha256).values(used_at=now))
             # A site that lost its keys is invited again under its name: the new keys take the old ones' place.
-            connection.execute(schema.sites.delete().where(schema.sites.c.name == site.name))
+            # The row stays: its bundles and answers hang on it.
             values = {**vars(site), "node_id": str(site.node_id), "enrolled_at": now}
-            connection.execute(schema.sites.insert().values(**values))
+            again = connection.execute(schema.sites.update().where(schema.sites.c.name == site.name).values(**values))
+            if again.rowcount == 0:
+                connection.execute(schema.sites.insert().values(**values))
 
     def site(self, name: str) -> Site:
         """An enrolled site. Raises site.unknown."""

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 
 import psutil
 
-_EVERY_S = 0.5
+_EVERY_S = 1.0
 
 
 class Meter:
-    """seconds: stage -> wall-clock seconds; peak_mb: process -> its peak; total_mb: peak of all together."""
+    """seconds: stage -> wall-clock seconds; peak_mb: process -> its peak resident size; total_mb: the peak of all
+    together, where pages that processes share count once."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -42,17 +43,17 @@ class Meter:
     def _sample(self) -> None:
         me = psutil.Process(os.getpid())
         while not self._stop.wait(_EVERY_S):
-            total = 0.0
+            held = 0.0
             for process in (me, *me.children(recursive=True)):
                 try:
-                    # Shared pages (the same libraries in many processes) are counted once over all, as they are held.
+                    # Pages that many processes share (the same libraries) are counted once over all, as they are held.
                     size = process.memory_info().rss / 1e6
+                    held += process.memory_full_info().pss / 1e6
                     name = _name(process.cmdline()) if process != me else "demo"
                 except psutil.Error:
                     continue
-                total += size
                 self.peak_mb[name] = max(self.peak_mb[name], round(size, 1))
-            self.total_mb = max(self.total_mb, round(total, 1))
+            self.total_mb = max(self.total_mb, round(held, 1))
 
 
 def _name(command: list[str]) -> str:

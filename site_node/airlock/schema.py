@@ -22,7 +22,7 @@ def releases_table(metadata: MetaData) -> Table:
 
 
 def votes_table(metadata: MetaData) -> Table:
-    """Votes: bound to the digest of what the person reviewed, one a person and release."""
+    """Votes: bound to the digest of what the person reviewed, one a person and digest."""
     return Table(
         "votes",
         metadata,
@@ -31,5 +31,5 @@ def votes_table(metadata: MetaData) -> Table:
         Column("bundle_sha256", String(64), nullable=False),
         Column("person", String, nullable=False),
         Column("at", String, nullable=False),
-        UniqueConstraint("release_id", "person"),
+        UniqueConstraint("release_id", "bundle_sha256", "person"),
     )

@@ -106,7 +106,7 @@ class Airlock:
                     do="review it again",
                 )
             check_objects(release)
-            given = votes.c.release_id == release_id
+            given = (votes.c.release_id == release_id) & (votes.c.bundle_sha256 == reviewed_sha256)
             people = set(connection.execute(select(votes.c.person).where(given)).scalars())
             if person not in people:
                 connection.execute(

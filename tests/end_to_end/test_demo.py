@@ -116,7 +116,9 @@ def test_the_dataset_holds_clean_pairs_of_the_study(out: Path, summary: dict[str
 
 def test_the_report_loads_nothing_from_elsewhere(out: Path) -> None:
     class Links(HTMLParser):
-        found: list[str] = []
+        def __init__(self) -> None:
+            super().__init__()
+            self.found: list[str] = []
 
         def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
             assert tag != "script"

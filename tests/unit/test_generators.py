@@ -226,7 +226,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(trained: S
 
 
 def test_training_and_sampling_leave_the_global_random_state_alone() -> None:
-    torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index, union-attr]
+    torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index]
     train_case(case(), TINY, seed=5).sample(6)
     assert torch.equal(torch.get_rng_state(), torch_before)
     assert np.array_equal(np.random.get_state()[1], numpy_before)  # type: ignore[index]

@@ -1,0 +1,25 @@
+"""Fixtures for tests of both sides: a coordinator on loopback, and retries without pauses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import stamina
+
+from tests.helpers import Coordinator, running
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
+    """A coordinator whose services run until the test ends."""
+    with running(Coordinator(tmp_path / "coordinator")) as started:
+        yield started
+
+
+@pytest.fixture
+def impatient() -> Iterator[None]:
+    """Retries happen at once, as often as the code asks for: nothing sleeps."""
+    with stamina.set_testing(True, attempts=5, cap=True):
+        yield
