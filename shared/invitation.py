@@ -34,7 +34,7 @@ def read_invitation(text: str) -> Invitation:
     try:
         if not line.startswith(_PREFIX):
             raise ValueError("it does not start as an invitation does")
-        return parse(Invitation, base64.urlsafe_b64decode(line.removeprefix(_PREFIX).encode()))
+        return parse(Invitation, base64.b64decode(line.removeprefix(_PREFIX), altchars=b"-_", validate=True))
     except (ValueError, binascii.Error, SynthwardError) as error:
         raise SynthwardError(
             "trust.invitation-malformed",

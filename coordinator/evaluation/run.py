@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar, cast
 
 from coordinator.datasets.build import load
 from coordinator.evaluation.arms import Evaluation, Progress, orders, record
@@ -14,6 +16,8 @@ from coordinator.settings import Home
 from coordinator.store.objects import ObjectStore
 from coordinator.store.store import Measurement, Store
 from shared.identity import load_signing_key
+
+Item = TypeVar("Item")
 
 
 def evaluate(home: Home, study_name: str, version: int, progress: Progress, *, timeout_s: float) -> list[Measurement]:
@@ -33,8 +37,18 @@ def evaluate(home: Home, study_name: str, version: int, progress: Progress, *, t
         progress=progress,
     )
     with flower_run(superlink(home)) as (grid, _context):
-        measure(grid, orders(evaluation), record(evaluation), timeout_s=timeout_s)
+        measure(grid, ahead(orders(evaluation)), record(evaluation), timeout_s=timeout_s)
     return store.measurements(published.sha256, version)
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, the next one made in a thread while the last is used: a network trains while one travels."""
+    with ThreadPoolExecutor(1) as pool:
+        nothing = object()
+        coming = pool.submit(next, items, nothing)
+        while (item := coming.result()) is not nothing:
+            coming = pool.submit(next, items, nothing)
+            yield cast(Item, item)
 
 
 def by_arm(found: Sequence[Measurement]) -> dict[str, dict[str, Measurement]]:

@@ -33,16 +33,26 @@ def trees() -> Iterator[tuple[Path, ast.Module]]:
 
 def codes_in(tree: ast.Module) -> set[str]:
     """Strings that stand where a code belongs: first arguments of SynthwardError and Problem, and `code=`."""
-    found: set[ast.expr] = set()
+    found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
             if name in ("SynthwardError", "Problem") and node.args:
-                found.add(node.args[0])
-            found |= {keyword.value for keyword in node.keywords if keyword.arg == "code"}
-    # `job.code or "internal"` and `a if b else "internal"` hold their codes inside.
-    strings = (s.value for expr in found for s in ast.walk(expr) if isinstance(s, ast.Constant))
-    return {value for value in strings if isinstance(value, str) and value}
+                found |= values_of(node.args[0])
+            found |= {value for k in node.keywords if k.arg == "code" for value in values_of(k.value)}
+    return found - {""}
+
+
+def values_of(expression: ast.expr) -> set[str]:
+    """The strings that an expression may be: `"internal"`, `job.code or "internal"`, `a if b else "internal"`."""
+    match expression:
+        case ast.Constant(value=str(value)):
+            return {value}
+        case ast.BoolOp(values=parts):
+            return set().union(*map(values_of, parts))
+        case ast.IfExp(body=body, orelse=orelse):
+            return values_of(body) | values_of(orelse)
+    return set()
 
 
 def strings_in(tree: ast.Module) -> set[str]:
