@@ -13,7 +13,7 @@ STEPS ?=
 OUT ?= build/demo
 option = $(if $(2),--$(1) $(2))
 
-.PHONY: install demo test lint format proto bench clean
+.PHONY: install demo test lint format proto clean
 
 install: $(STAMP)
 

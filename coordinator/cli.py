@@ -189,7 +189,7 @@ def build(study: str, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = Fal
 def export(
     study: str,
     target: Path,
-    version: Annotated[int, typer.Option(help="Which version.")] = 1,
+    version: Annotated[int, typer.Option(help="Which version; 0: the newest.")] = 0,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
@@ -203,7 +203,7 @@ def export(
         here = Home(home)
         store = Store(here.database_url())
         published = store.study(study)
-        dataset = load(store, published.sha256, version)
+        version, dataset = load(store, published.sha256, version)
         export_dataset(ObjectStore(here.objects_url()), dataset, published.study, version, target)
         emit({"target": str(target), "pairs": len(dataset.pairs)}, f"{target}: {len(dataset.pairs)} pairs.",
              as_json=as_json)  # fmt: skip
@@ -212,7 +212,7 @@ def export(
 @app.command()
 def evaluate(
     study: str,
-    version: Annotated[int, typer.Option(help="Which dataset version.")] = 1,
+    version: Annotated[int, typer.Option(help="Which dataset version; 0: the newest.")] = 0,
     timeout_s: Annotated[float, typer.Option(help="How long to wait for sites after the last network.")] = 1800.0,
     threads: Annotated[int, typer.Option(help="Processor threads; 0: all.")] = 0,
     home: HomeOption = DEFAULT_HOME,

@@ -84,6 +84,7 @@ CODES: dict[str, Code] = {
     "trust.journal": Code(ExitCode.TRUST, "the journal's chain is broken"),
     # Policy: what the hospital allows.
     "policy.generator": Code(ExitCode.POLICY, "the site's policy does not allow this generator"),
+    "policy.style": Code(ExitCode.POLICY, "the site's policy does not let style be taken from real images"),
     "policy.privacy-mode": Code(ExitCode.POLICY, "the site's policy asks for another privacy mode"),
     "policy.dp-unavailable": Code(ExitCode.POLICY, "differential privacy would be empty here"),
     "policy.image-size": Code(ExitCode.POLICY, "the study's image size is outside the site's limits"),
@@ -101,9 +102,8 @@ CODES: dict[str, Code] = {
     "airlock.state": Code(ExitCode.STATE, "the release is not in a state that allows this"),
     "airlock.changed": Code(ExitCode.TRUST, "the release differs from what was reviewed"),
     "airlock.unknown": Code(ExitCode.STATE, "no such release"),
-    "airlock.votes": Code(ExitCode.POLICY, "more votes are needed"),
     # Training.
-    "training.diverged": Code(ExitCode.INTERNAL, "a generator's training diverged"),
+    "training.diverged": Code(ExitCode.INTERNAL, "a network's training diverged"),
     "weights.mismatch": Code(ExitCode.INPUT, "the weights do not fit the network that the study names"),
     # Admission at the coordinator.
     "admission.study": Code(ExitCode.TRUST, "the bundle belongs to no open study of ours"),
@@ -129,7 +129,6 @@ CODES: dict[str, Code] = {
     "unavailable.service": Code(ExitCode.UNAVAILABLE, "the other side cannot be reached"),
     "unavailable.port": Code(ExitCode.UNAVAILABLE, "the port is in use"),
     "unavailable.timeout": Code(ExitCode.UNAVAILABLE, "it took longer than allowed"),
-    "unavailable.process": Code(ExitCode.UNAVAILABLE, "a process that is needed has stopped"),
     "storage.full": Code(ExitCode.STORAGE, "there is not enough room on the disk"),
     "storage.damaged": Code(ExitCode.STORAGE, "a stored file is not what was stored"),
     "internal": Code(ExitCode.INTERNAL, "something went wrong on our side"),

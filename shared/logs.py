@@ -1,6 +1,6 @@
 """Structured logs: one JSON line an event on standard error, with an allow-list of keys.
 
-A key that is not on the list is dropped, so that a careless call cannot write a file's name, a patient or a pixel into
+A key that is not on the list is dropped, and an exception is told by its type and place, never by its text, so that a careless call cannot write a file's name, a patient or a pixel into
 a log that is shipped elsewhere.
 """
 
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 ALLOWED_KEYS = frozenset(
     {"event", "level", "timestamp", "logger", "code", "method", "bundle", "site", "study", "job", "state"}
-    | {"error", "seconds", "process", "exit", "port", "attempt"}
+    | {"error", "trace", "seconds", "process", "exit", "port", "attempt"}
 )
 
 
@@ -26,13 +28,21 @@ def configure(level: int = logging.INFO) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _only_allowed,
-            # Tracebacks are for whoever reads the log on this machine; they hold lines of our code, not of the data.
-            structlog.processors.format_exc_info,
+            _where_it_failed,
             structlog.processors.JSONRenderer(sort_keys=True),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def _where_it_failed(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """An exception as its type and the lines of code it came through; never its text, which may name a file."""
+    if event.pop("exc_info", None):
+        kind, _, trace = sys.exc_info()
+        event["error"] = kind.__name__ if kind else ""
+        event["trace"] = [f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in traceback.extract_tb(trace)]
+    return event
 
 
 def _only_allowed(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -1,7 +1,7 @@
 """Child processes: started with a log, watched, restarted when they die, and never left behind.
 
 On Linux a child also gets SIGTERM from the kernel when its parent dies, so that even kill -9 of a supervisor leaves no
-process. Peak memory of each child is sampled while it runs.
+process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
 import structlog
 
 _PR_SET_PDEATHSIG = 1
@@ -110,14 +109,3 @@ class Supervisor:
 def die_with_parent() -> None:
     """Asks the Linux kernel for SIGTERM when the parent ends. Runs in the child, between fork and exec."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def resident_mb(pid: int) -> dict[int, float]:
-    """pid -> proportional set size in MB, of a process and everything under it."""
-    sizes: dict[int, float] = {}
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        for member in [process, *process.children(recursive=True)]:
-            with contextlib.suppress(psutil.Error):
-                sizes[member.pid] = member.memory_info().rss / 1e6
-    return sizes

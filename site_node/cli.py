@@ -82,7 +82,7 @@ def import_data(
     with errors(as_json=as_json):
         from site_node.importing import import_folder
 
-        here = Home(home)
+        here = Home(home).ready()
         source = folder or Path(here.settings().data or ".")
         result = import_folder(here, source, skip_unusable=skip_unusable)
         for problem in result.problems:
@@ -114,7 +114,7 @@ def run(home: HomeOption = DEFAULT_HOME) -> None:
     with errors(as_json=False):
         from site_node.running import run_site
 
-        run_site(Home(home))
+        run_site(Home(home).ready())
 
 
 @app.command()
@@ -128,7 +128,7 @@ def status(
     with errors(as_json=as_json):
         from site_node.status import read_status, wait_for_release
 
-        here = Home(home)
+        here = Home(home).ready()
         if wait_for:
             wait_for_release(here, wait_for, timeout_s=timeout_s)
         found = read_status(here)
@@ -150,7 +150,7 @@ def review(
         from site_node.cases import PrivateStore
         from site_node.policy import read_policy
 
-        here = Home(home)
+        here = Home(home).ready()
         airlock = Airlock(PrivateStore(here.private))
         release = airlock.review(read_policy(here.policy_file), release_id, person)
         if sheet is not None:
@@ -193,7 +193,7 @@ def approve(
         from site_node.cases import PrivateStore
         from site_node.policy import read_policy
 
-        here = Home(home)
+        here = Home(home).ready()
         policy = read_policy(here.policy_file)
         release = Airlock(PrivateStore(here.private)).approve(policy, release_id, person, reviewed_sha256=digest)
         emit(
@@ -229,7 +229,7 @@ def _end(how: str, release_id: str, person: str, reason: str, home: Path, as_jso
         from site_node.jobs import Queue
         from site_node.policy import read_policy
 
-        here = Home(home)
+        here = Home(home).ready()
         airlock, policy = Airlock(PrivateStore(here.private)), read_policy(here.policy_file)
         if how == "withdraw":
             release = airlock.withdraw(policy, release_id, person, reason, take_back=Queue(here.exchange).withdraw)
@@ -247,7 +247,7 @@ def ledger(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
         from site_node.cases import ledger as ledger_facts
         from site_node.dp.ledger import facts
 
-        with PrivateStore(Home(home).private).reading.begin() as connection:
+        with PrivateStore(Home(home).ready().private).reading.begin() as connection:
             found = facts(connection, ledger_facts)
         if as_json:
             emit({"facts": [vars(fact) for fact in found]}, "", as_json=True)
@@ -263,7 +263,7 @@ def verify(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
     with errors(as_json=as_json):
         from site_node.status import verify_site
 
-        found = verify_site(Home(home))
+        found = verify_site(Home(home).ready())
         emit(found, "\n".join(f"{name}: {value}" for name, value in found.items()), as_json=as_json)
 
 
@@ -273,7 +273,7 @@ def doctor(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
     with errors(as_json=as_json):
         from site_node.doctor import examine
 
-        checks = examine(Home(home))
+        checks = examine(Home(home).ready())
         if as_json:
             emit({"checks": [vars(check) for check in checks]}, "", as_json=True)
         else:

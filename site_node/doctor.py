@@ -95,7 +95,12 @@ def _certificate(home: Home) -> str:
 def _data(home: Home) -> str:
     from site_node.cases import PrivateStore
 
-    return f"{len(PrivateStore(home.private).cases())} cases imported"
+    try:
+        return f"{len(PrivateStore(home.private).cases())} cases imported"
+    except SynthwardError as error:
+        if error.code != "cohort.not-imported":
+            raise
+        return "!no cases yet: synthward-site import"
 
 
 def _disk(home: Home) -> str:
@@ -110,7 +115,10 @@ def _memory(_home: Home) -> str:
 
 def _port(home: Home) -> str:
     port = home.settings().node_port
-    check_free("127.0.0.1", port)
+    try:
+        check_free("127.0.0.1", port)
+    except SynthwardError:
+        return f"!{port} is in use: well if this site is running, else set node_port in settings.toml"
     return f"{port} is free"
 
 

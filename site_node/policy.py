@@ -31,6 +31,7 @@ class Policy(Document):
     max_image_size_px: int = Field(default=512, ge=32, le=512)
     max_samples_per_case: int = Field(default=10, ge=1, le=100)
     max_evaluation_steps: int = Field(default=5_000, ge=1)
+    max_measurements: int = Field(default=40, ge=1, le=10_000)
     max_correlation: float = Field(default=0.95, gt=0.0, le=1.0)
     metric_decimals: int = Field(default=3, ge=1, le=6)
     style_from_real: bool = True
@@ -47,6 +48,7 @@ COMMENTS = {
     "max_image_size_px": "Largest image side that a study may ask for.",
     "max_samples_per_case": "Most pairs that a study may draw for each training case.",
     "max_evaluation_steps": "Most optimiser steps that a study may run here on real cases.",
+    "max_measurements": "Most networks that may be scored on the hold-out for one study; each reads it once more.",
     "max_correlation": "A sample whose correlation with any real image (flips included) is above this is dropped.",
     "metric_decimals": "Metrics are rounded to this many decimals before they leave.",
     "style_from_real": "Whether style transfer may read the real image again.",
@@ -96,6 +98,8 @@ def check(policy: Policy, study: Study, *, now: datetime | None = None) -> None:
         )
     if study.generator.kind not in policy.generators:
         raise SynthwardError("policy.generator", f"the study's generator is {study.generator.kind}", do=ask)
+    if study.style.kind != "none" and not policy.style_from_real:
+        raise SynthwardError("policy.style", "the study takes style from the case's real image", do=ask)
     if study.image.size_px > policy.max_image_size_px:
         raise SynthwardError("policy.image-size", f"the study asks for {study.image.size_px} px", do=ask)
     if study.generator.samples_per_case > policy.max_samples_per_case:

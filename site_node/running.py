@@ -31,7 +31,6 @@ def site_children(home: Home) -> list[Child]:
 
 def run_site(home: Home) -> None:
     """Runs until SIGTERM or Ctrl-C. Raises before anything starts when settings, policy or port are wrong."""
-    home.membership()
     if not read_policy(home.policy_file).stewards:
         raise SynthwardError(
             "policy.steward",

@@ -114,6 +114,12 @@ class Home:
         """The membership. Raises settings.missing before enrolment."""
         return read_toml(Membership, self.membership_file, code="settings.invalid")
 
+    def ready(self) -> Home:
+        """Itself, when the folder is a site's that has enrolled. Raises settings.missing."""
+        self.settings()
+        self.membership()
+        return self
+
     def releases_address(self) -> str:
         """host:port of the release service."""
         return self.settings().releases_address or self.membership().releases_address

@@ -66,7 +66,11 @@ def read_status(home: Home) -> dict[str, Any]:
 
 def wait_for_release(home: Home, state: str, *, timeout_s: float) -> None:
     """Returns when a release has the state. Raises what its job ended with, or unavailable.timeout."""
-    wanted = State(state)
+    try:
+        wanted = State(state)
+    except ValueError as error:
+        known = ", ".join(State)
+        raise SynthwardError("settings.invalid", f"no release is ever {state!r}", do=f"one of: {known}") from error
     queue, airlock = Queue(home.exchange), Airlock(PrivateStore(home.private))
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

@@ -69,12 +69,12 @@ def build(store: Store, study_sha256: str, *, actor: str) -> tuple[int, str, Dat
     return version, sha256, dataset
 
 
-def load(store: Store, study_sha256: str, version: int) -> Dataset:
-    """A version that was built. Raises dataset.unknown."""
-    for row in store.datasets(study_sha256):
-        if row.version == version:
-            return parse(Dataset, bytes(row.payload))
-    raise SynthwardError("dataset.unknown", f"there is no version {version}", do="run: dataset build")
+def load(store: Store, study_sha256: str, version: int) -> tuple[int, Dataset]:
+    """(version, dataset) of a version that was built; 0 is the newest. Raises dataset.unknown."""
+    for row in reversed(store.datasets(study_sha256)):
+        if version in (0, row.version):
+            return row.version, parse(Dataset, bytes(row.payload))
+    raise SynthwardError("dataset.unknown", f"there is no version {version or ''}", do="run: dataset build")
 
 
 def read_pair(objects: ObjectStore, line: DatasetPair) -> Pair:

@@ -24,6 +24,7 @@ def evaluate(home: Home, study_name: str, version: int, progress: Progress, *, t
     """Trains and measures what is still missing; all its answers. Raises study.*, dataset.*, unavailable.*."""
     store, objects = Store(home.database_url()), ObjectStore(home.objects_url())
     published = store.study(study_name)
+    version, dataset = load(store, published.sha256, version)
     evaluation = Evaluation(
         store=store,
         objects=objects,
@@ -32,7 +33,7 @@ def evaluate(home: Home, study_name: str, version: int, progress: Progress, *, t
         study=published.study,
         study_sha256=published.sha256,
         version=version,
-        dataset=load(store, published.sha256, version),
+        dataset=dataset,
         sites=[site for site in store.sites() if site.state == "active"],
         progress=progress,
     )

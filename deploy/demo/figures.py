@@ -44,7 +44,7 @@ def write_outputs(
     arms = _arms(answers)
     egress = {site.name: _egress(site, statuses[site.name]["egress"]) for site in sites}
     releases = {site.name: statuses[site.name]["releases"][0] for site in sites}
-    peaks = dict(sorted(meter.peak_mb.items())) | {"all together": meter.total_mb}
+    peaks = {name: mb for name, mb in sorted(meter.peak_mb.items()) if mb > 0} | {"all together": meter.total_mb}
     notes = _notes(imported, real=real)
     summary = {
         "study": {"study_id": study.study_id, "sha256": study_sha256, **study.model_dump(mode="json")},

@@ -143,7 +143,7 @@ class Airlock:
                 "airlock.state",
                 f"{release_id} is being sent already",
                 why="bytes of it have left",
-                do="wait for the receipt, then ask the coordinator to revoke it",
+                do="ask the coordinator's operator to leave it out of datasets: this version cannot revoke by itself",
             )
         return self._end(policy, release_id, person, Action.WITHDRAW, reason)
 

@@ -104,7 +104,7 @@ def _too_large(name: str, size: str, limits: IntakeLimits) -> SynthwardError:
         "intake.too-large",
         f"{name} states {size}; this site accepts {limits.max_pixels} in all",
         why="it was refused from its header, before anything was decoded",
-        do="export it smaller, or raise the intake limit in the site's settings if it is what it says",
+        do="export it smaller; what a camera or scanner makes is well under the limit",
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -22,7 +23,7 @@ from shared.metrics import Metrics
 from shared.study import MeasurementRequest, Study
 from shared.weights import digest as weights_digest
 from shared.weights import save_arrays
-from site_node.jobs import Job, JobState, Queue
+from site_node.jobs import Job, JobKind, JobState, Queue
 from site_node.policy import check, read_policy
 from site_node.settings import Home
 
@@ -74,14 +75,19 @@ def take_measurement(home: Home, queue: Queue, content: RecordDict) -> Answer:
     order = parse(MeasurementRequest, payload)
     study = queue.study(order.study_sha256)
     # One reading of the hold-out for each (dataset version, arm, network): the id is made of what is asked, so asking
-    # again under another id finds the same job, and other weights for it are refused.
+    # again under another id finds the same job, and other weights for it are refused. How many there may be in all is
+    # the hospital's limit, since versions and names are the coordinator's to choose.
     job_id = f"measure-{order.study_sha256[:12]}-v{order.dataset_version}-{order.arm}-{order.trained_on or 'own'}"
     known = queue.job(job_id)
     if known is not None:
         if known.payload.get("weights_sha256") != order.weights_sha256:
             raise SynthwardError("policy.repeated-reading", f"{job_id} was asked for with other weights")
         return _from_job(known)
-    check(read_policy(home.policy_file), study)
+    policy = read_policy(home.policy_file)
+    check(policy, study)
+    readings = sum(job.kind is JobKind.MEASURE and job.study_sha256 == order.study_sha256 for job in queue.jobs())
+    if readings >= policy.max_measurements:
+        raise SynthwardError("policy.repeated-reading", f"the hold-out was read {readings} times for this study")
     if order.arm not in study.evaluation.arms:
         raise SynthwardError("policy.arm", f"the study did not declare {order.arm}")
     if order.weights_sha256 is not None:
@@ -97,7 +103,9 @@ def _keep_weights(path: Path, content: RecordDict, sha256: str) -> None:
     try:
         # numpy's own format, read without pickle by flwr; anything else in it is an error here.
         arrays = {name: array.numpy() for name, array in record.items()}
-    except (TypeError, ValueError) as error:
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):  # an npz comes as something else
+            raise TypeError("not an array")
+    except (TypeError, ValueError, OSError) as error:
         raise SynthwardError("weights.mismatch", "the weights are not arrays") from error
     if weights_digest(arrays) != sha256:
         raise SynthwardError("trust.signature", "the weights are not those that the signed order names")

@@ -42,6 +42,11 @@ def measure(
             connection, ledger, study_sha256=order.study_sha256, kind="metrics", patients=len(split.holdout),
             subject=order.measurement_id,
         )  # fmt: skip
+        if order.weights_sha256 is None:
+            record(
+                connection, ledger, study_sha256=order.study_sha256, kind="training", patients=len(split.training),
+                subject=order.measurement_id,
+            )  # fmt: skip
     if order.weights_sha256 is None:
         pairs = CasePairs(list(training(cases, split)), study.image)
         model = train(pairs, study.evaluation, study.image, on_step=lambda done, of: progress("train", done, of))

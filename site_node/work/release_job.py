@@ -88,8 +88,6 @@ def make_release(
     )  # fmt: skip
     check_floor(len(split.training), job.terms.min_patients)
     check_size(((case.height, case.width) for case in cases), study.image.size_px)
-    if study.style.kind != "none" and not policy.style_from_real:
-        raise SynthwardError("policy.generator", "the policy does not let style be taken from real images")
     job.note("training", len(split.training))
     if study.style.kind != "none":
         job.note("style", len(split.training))

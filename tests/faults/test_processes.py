@@ -135,10 +135,11 @@ def test_a_port_in_use_is_told_before_anything_starts(tmp_path: Path) -> None:
 
 def test_a_folder_that_was_not_set_up_is_told_as_that(tmp_path: Path) -> None:
     for program in ("synthward-site", "synthward-coordinator"):
-        done = command(program, "run", "--home", str(tmp_path / "nothing"))
-        assert done.returncode == ExitCode.USAGE
-        assert "init" in done.stderr
-        assert not (tmp_path / "nothing").exists()
+        for what in ("run", "verify"):
+            done = command(program, what, "--home", str(tmp_path / "nothing"))
+            assert done.returncode == ExitCode.USAGE, (program, what)
+            assert "init" in done.stderr
+            assert not (tmp_path / "nothing").exists()
 
 
 def test_import_names_every_file_that_it_cannot_use_and_imports_nothing(tmp_path: Path) -> None:

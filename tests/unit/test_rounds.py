@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from flwr.app import ConfigRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from coordinator.rounds.announce import Delivery, announce
 from coordinator.rounds.measure import Order, measure
 from shared.documents import canonical, sign
 from shared.errors import SynthwardError
 from shared.identity import new_signing_key
-from shared.messages import Answer, read_answer
+from shared.messages import Answer, read_answer, request
 from shared.metrics import NAMES, Metrics
 from shared.pairs import sha256_hex
 from shared.study import MeasurementRequest
 from shared.weights import digest, load_arrays, pack
 from site_node.jobs import JobKind, JobState, Queue
-from site_node.link.client_app import build_client_app
+from site_node.link.client_app import build_client_app, take_measurement
 from site_node.policy import Policy
 from site_node.settings import Home
 from tests.memory_grid import MemoryGrid
@@ -177,6 +178,28 @@ def test_the_same_holdout_figures_are_given_once_and_not_for_other_weights(
     answers = run(grid, [order(key, taken, weights=other)])
     assert answers == {"m-synthetic-own": Answer("refused", "policy.repeated-reading")}
     assert sum(job.kind is JobKind.MEASURE for job in Queue(home.exchange).jobs()) == 1
+
+
+def test_how_often_a_study_may_read_the_holdout_is_the_hospitals_limit(tmp_path: Path, key: Ed25519PrivateKey) -> None:
+    home = make_site(tmp_path / "wary", key, policy=Policy(**{**LENIENT.model_dump(), "max_measurements": 1}))
+    sha256 = Queue(home.exchange).take_study(signed(key, make_study())[0])
+    grid = MemoryGrid({7: Trainer(home)})  # type: ignore[dict-item]
+    answers = run(grid, [order(key, sha256, arm="real_own", weights=None), order(key, sha256)], timeout_s=5.0)
+    assert answers["m-real-own"].state == "done"
+    assert answers["m-synthetic-own"] == Answer("refused", "policy.repeated-reading")
+
+
+def test_weights_that_are_no_plain_arrays_are_refused(home: Home, key: Ed25519PrivateKey, taken: str) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, layer=np.ones(3))
+    asked = order(key, taken)
+    content = request(asked.document, asked.signature)
+    content["weights"] = ArrayRecord(
+        {"a": Array(dtype="float32", shape=(3,), stype="numpy.ndarray", data=buffer.getvalue())}
+    )
+    with pytest.raises(SynthwardError) as caught:
+        take_measurement(home, Queue(home.exchange), content)
+    assert caught.value.code == "weights.mismatch"
 
 
 def test_weights_that_the_signed_order_does_not_name_are_refused(
