@@ -1,7 +1,7 @@
 """Structured logs: one JSON line an event on standard error, with an allow-list of keys.
 
-A key that is not on the list is dropped, and an exception is told by its type and place, never by its text, so that a careless call cannot write a file's name, a patient or a pixel into
-a log that is shipped elsewhere.
+A key that is not on the list is dropped, and an exception is told by its type and place, never by its text: a careless
+call cannot write a file's name, a patient or a pixel into a log that is shipped elsewhere.
 """
 
 from __future__ import annotations

@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,7 @@ SYNTHETIC_MARK = "https://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorit
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 Pixels = NDArray[np.uint8]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,27 @@ class Pair:
     def channels(self) -> int:
         """1 for grey, 3 for RGB."""
         return 1 if self.image.ndim == 2 else int(self.image.shape[2])
+
+
+class LazyPairs(Sequence[Pair], Generic[Item]):
+    """Pairs that are read when they are asked for, and not kept: one at a time is in memory."""
+
+    def __init__(self, items: Sequence[Item], load: Callable[[Item], Pair]) -> None:
+        """items: what stands for each pair; load: reads one."""
+        self._items = items
+        self._load = load
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Pair]: ...
+    def __getitem__(self, index: int | slice) -> Pair | Sequence[Pair]:
+        if isinstance(index, slice):
+            return LazyPairs(self._items[index], self._load)
+        return self._load(self._items[index])
 
 
 def sha256_hex(data: bytes) -> str:

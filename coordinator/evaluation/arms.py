@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
-from coordinator.datasets.build import Dataset, DatasetPair, read_pair
+from coordinator.datasets.build import Dataset, read_pair
 from coordinator.rounds.measure import Order
 from coordinator.store.objects import ObjectStore
 from coordinator.store.store import Measurement, Site, Store
 from shared.documents import canonical, sign
 from shared.files import private_folder
 from shared.messages import Answer
-from shared.pairs import Pair, sha256_hex
+from shared.pairs import LazyPairs, sha256_hex
 from shared.segmenter import to_arrays
 from shared.segmenter_training import train
 from shared.study import Arm, MeasurementRequest, Study
@@ -97,31 +97,11 @@ def _weights(evaluation: Evaluation, trained_on: str) -> dict[str, NDArray[Any]]
     path = private_folder(evaluation.folder) / f"v{evaluation.version}-{trained_on}.safetensors"
     if not path.exists():
         lines = evaluation.dataset.pairs if trained_on == POOLED else evaluation.dataset.of_site(trained_on)
-        pairs = DatasetPairs(evaluation.objects, lines)
+        pairs = LazyPairs(lines, lambda line: read_pair(evaluation.objects, line))
         spec, image = evaluation.study.evaluation, evaluation.study.image
         model = train(pairs, spec, image, on_step=lambda done, of: evaluation.progress(trained_on, done, of))
         save_arrays(path, pack(to_arrays(model)))
     return load_arrays(path)
-
-
-class DatasetPairs(Sequence[Pair]):
-    """A dataset's pairs, each read from the object store when it is asked for."""
-
-    def __init__(self, objects: ObjectStore, lines: Sequence[DatasetPair]) -> None:
-        self._objects = objects
-        self._lines = lines
-
-    def __len__(self) -> int:
-        return len(self._lines)
-
-    @overload
-    def __getitem__(self, index: int) -> Pair: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Pair]: ...
-    def __getitem__(self, index: int | slice) -> Pair | Sequence[Pair]:
-        if isinstance(index, slice):
-            return DatasetPairs(self._objects, self._lines[index])
-        return read_pair(self._objects, self._lines[index])
 
 
 def record(evaluation: Evaluation) -> Callable[[Order, str, Answer], None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,8 @@ from shared.errors import SynthwardError
 
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 _one_round = threading.Lock()
-_EMPTY_APP = b"""[project]
+_EMPTY_APP = {
+    "pyproject.toml": b"""[project]
 name = "synthward-round"
 version = "1.0.0"
 description = "Names a round. Holds no code: every site runs the application that its hospital installed."
@@ -50,6 +51,7 @@ publisher = "synthward"
 serverapp = "installed:app"
 clientapp = "installed:app"
 """
+}
 
 
 @dataclass(frozen=True)
@@ -96,15 +98,20 @@ def online_nodes(superlink: SuperLink) -> set[int]:
 
 
 @contextmanager
-def flower_run(superlink: SuperLink) -> Iterator[tuple[HttpGrid, Context]]:
-    """Yields (grid, context) of a new run, and ends the run as completed or failed. Raises unavailable.service."""
+def flower_run(
+    superlink: SuperLink, *, application: Mapping[str, bytes] = _EMPTY_APP
+) -> Iterator[tuple[HttpGrid, Context]]:
+    """Yields (grid, context) of a new run, and ends the run as completed or failed. Raises unavailable.service.
+
+    application: the files that Flower hands to every node. No site of ours opens them; a test hands out hostile ones.
+    """
     with _one_round:
-        yield from _run(superlink)
+        yield from _run(superlink, application)
 
 
-def _run(superlink: SuperLink) -> Iterator[tuple[HttpGrid, Context]]:
+def _run(superlink: SuperLink, application: Mapping[str, bytes]) -> Iterator[tuple[HttpGrid, Context]]:
     try:
-        token = _start(superlink)
+        token = _start(superlink, application)
     except httpx.HTTPError as error:
         raise _unreachable(error) from error
     grid = HttpGrid(superlink.address, insecure=False, root_certificates=superlink.authority, token=token)
@@ -135,13 +142,13 @@ def _run(superlink: SuperLink) -> Iterator[tuple[HttpGrid, Context]]:
         grid.close()
 
 
-def _start(superlink: SuperLink) -> str:
+def _start(superlink: SuperLink, application: Mapping[str, bytes]) -> str:
     """Starts a run and takes its server task; the task's token.
 
     Two rounds that start at once could take each other's task, so both steps stand under one lock. A task that an
     earlier round left behind when it was killed is taken and ended.
     """
-    archive, _ = build_fab_from_files({"pyproject.toml": _EMPTY_APP})
+    archive, _ = build_fab_from_files(application)
     control = superlink.control()
     executor = RuntimeHttpClient.from_server_address(
         superlink.address,

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from shared.errors import SynthwardError
-from site_node.phantoms import Look, write_site
+from site_node.phantoms.scenes import Look, write_site
 
 PHANTOM_SITES: dict[str, Look] = {"north": "endoscopy_warm", "harbour": "endoscopy_cool", "valley": "fundus"}
 FRAMES_A_PATIENT = 2

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from shared.errors import SynthwardError
-from shared.pairs import Pair
+from shared.pairs import LazyPairs, Pair
 from shared.segmenter import from_packed, score
 from shared.segmenter_training import train
 from shared.study import ImageSpec, MeasurementRequest, Study
@@ -48,7 +48,7 @@ def measure(
                 subject=order.measurement_id,
             )  # fmt: skip
     if order.weights_sha256 is None:
-        pairs = CasePairs(list(training(cases, split)), study.image)
+        pairs = LazyPairs(list(training(cases, split)), lambda case: case.load_for(study.image))
         model = train(pairs, study.evaluation, study.image, on_step=lambda done, of: progress("train", done, of))
     else:
         arrays = load_arrays(inbox / f"{order.weights_sha256}.safetensors")
@@ -60,26 +60,6 @@ def measure(
         "metrics": metrics.rounded(limits.metric_decimals).model_dump(),
         "patients": len(split.holdout),
     }
-
-
-class CasePairs(Sequence[Pair]):
-    """Cases as a sequence of pairs, each read from the disk when it is asked for: one at a time is in memory."""
-
-    def __init__(self, cases: Sequence[Case], image: ImageSpec) -> None:
-        self._cases = cases
-        self._image = image
-
-    def __len__(self) -> int:
-        return len(self._cases)
-
-    @overload
-    def __getitem__(self, index: int) -> Pair: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Pair]: ...
-    def __getitem__(self, index: int | slice) -> Pair | Sequence[Pair]:
-        if isinstance(index, slice):
-            return CasePairs(self._cases[index], self._image)
-        return self._cases[index].load_for(self._image)
 
 
 def _scored(cases: Sequence[Case], image: ImageSpec) -> Iterator[tuple[str, Pair]]:

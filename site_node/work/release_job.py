@@ -18,7 +18,6 @@ from pathlib import Path
 
 from shared import __version__
 from shared.bundle import Manifest, PairEntry, entry, object_path, sorted_entries
-from shared.errors import SynthwardError
 from shared.files import private_folder
 from shared.pairs import Pair
 from shared.privacy import AccessKind

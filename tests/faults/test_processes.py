@@ -20,7 +20,7 @@ from site_node.airlock.workflow import Airlock
 from site_node.cases import PrivateStore
 from site_node.importing import import_folder
 from site_node.jobs import JobState, Queue
-from site_node.phantoms import write_site
+from site_node.phantoms.scenes import write_site
 from tests.sites import make_site, make_study, signed
 
 _PATIENCE_S = 120.0

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
-import time
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,48 +16,19 @@ from coordinator.running import initialise
 from coordinator.service import superlink
 from coordinator.settings import Home, Settings
 from shared.errors import SynthwardError
-from shared.flower_environment import flower_environment
 from shared.identity import flower_public_bytes, new_flower_key
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+from tests.superlink import free_ports, running_superlink
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """A coordinator whose SuperLink runs."""
-    home = Home(tmp_path_factory.mktemp("coordinator") / "home")
-    enrolment, releases, fleet, flower = free_ports(4)
-    initialise(
-        home,
-        Settings(name="trial", enrolment_port=enrolment, releases_port=releases, fleet_port=fleet, flower_port=flower),
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "coordinator.rounds.superlink", str(home.path)],
-        env=flower_environment(home.flower), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            assert process.poll() is None, "the SuperLink ended"
-            try:
-                online_nodes(superlink(home))
-                break
-            except SynthwardError:
-                time.sleep(0.1)
+    with running_superlink(tmp_path_factory.mktemp("coordinator") / "home") as home:
         yield home
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
 
 
 def client(home: Home) -> httpx.Client:
-    return httpx.Client(verify=str(home.keys / "ca.crt"), timeout=20)
+    return httpx.Client(verify=ssl.create_default_context(cafile=str(home.keys / "ca.crt")), timeout=20)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from site_node.intake.folders import IntakeLimits, load_case, read_folder
-from site_node.phantoms import Look, scene, write_site
+from site_node.phantoms.scenes import Look, scene, write_site
 
 LOOKS = get_args(Look)
 each_look = pytest.mark.parametrize("look", LOOKS)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
-from site_node.phantom_drawing import Character, Field, blur, branch, grid, outline, smooth_noise, tinted
+from site_node.phantoms.drawing import Character, Field, blur, branch, grid, outline, smooth_noise, tinted
 
 
 def fundus(who: Character, rng: np.random.Generator, side: int) -> tuple[Field, Field]:

@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 from shared.pairs import Pair
-from site_node.phantom_drawing import Character
-from site_node.phantom_endoscopy import SCOPES, camera, endoscopy
-from site_node.phantom_fundus import fundus
+from site_node.phantoms.drawing import Character
+from site_node.phantoms.endoscopy import SCOPES, camera, endoscopy
+from site_node.phantoms.fundus import fundus
 
 Look = Literal["endoscopy_warm", "endoscopy_cool", "fundus"]
 

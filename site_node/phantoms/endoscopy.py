@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from site_node.phantom_drawing import Character, Field, blur, branch, grid, outline, smooth_noise, tinted
+from site_node.phantoms.drawing import Character, Field, blur, branch, grid, outline, smooth_noise, tinted
 
 
 @dataclass(frozen=True)
