@@ -139,13 +139,13 @@ def status(
 def review(
     release_id: str,
     person: PersonOption,
-    sheet: Annotated[Path | None, typer.Option(help="Also write a PNG with the release's pairs.")] = None,
+    sheets: Annotated[Path | None, typer.Option(help="Also draw every pair, as PNG pages in this folder.")] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
     """Opens a release for review: its digest, its privacy label, what the screening found."""
     with errors(as_json=as_json):
-        from shared.bundle import read_pairs
+        from site_node.airlock.sheets import write_sheets
         from site_node.airlock.workflow import Airlock
         from site_node.cases import PrivateStore
         from site_node.policy import read_policy
@@ -153,11 +153,8 @@ def review(
         here = Home(home).ready()
         airlock = Airlock(PrivateStore(here.private))
         release = airlock.review(read_policy(here.policy_file), release_id, person)
-        if sheet is not None:
-            from shared.sheets import contact_sheet
-
-            pairs = [pair for _, pair in zip(range(60), read_pairs(release.folder, release.manifest), strict=False)]
-            sheet.write_bytes(contact_sheet(pairs, columns=10, cell_px=128))
+        if sheets is not None:
+            write_sheets(release, sheets)
         privacy = release.manifest.privacy
         lines = [
             f"{release.release_id}, {len(release.manifest.pairs)} pairs, digest {release.bundle_sha256}",

@@ -148,7 +148,7 @@ def _join(coordinator: Party, site: SiteParty) -> dict[str, object]:
 
 def _approve(site: SiteParty) -> None:
     release = site.call("status")["releases"][0]["release"]
-    seen = site.call("review", release, "--as", STEWARD, "--sheet", str(site.home / "private" / "review.png"))
+    seen = site.call("review", release, "--as", STEWARD, "--sheets", str(site.home / "private" / "review"))
     site.call("approve", release, "--as", STEWARD, "--digest", seen["digest"])
 
 

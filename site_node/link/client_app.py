@@ -32,15 +32,15 @@ MAX_WEIGHTS_BYTES = 512 * 1024 * 1024
 
 def build_client_app(home: Home) -> ClientApp:
     """The site's ClientApp."""
-    app = ClientApp()
+    app, queue = ClientApp(), Queue(home.exchange)
 
     @app.query("study")
     def study(message: Message, _context: Context) -> Message:
-        return _answered(message, lambda: take_study(home, Queue(home.exchange), message.content))
+        return _answered(message, lambda: take_study(home, queue, message.content))
 
     @app.evaluate("measurement")
     def measurement(message: Message, _context: Context) -> Message:
-        return _answered(message, lambda: take_measurement(home, Queue(home.exchange), message.content))
+        return _answered(message, lambda: take_measurement(home, queue, message.content))
 
     return app
 

@@ -19,7 +19,7 @@ from shared.messages import Answer, read_answer
 from shared.metrics import NAMES, Metrics, case_metrics, patient_mean
 from tests.helpers import refused
 
-unhurried = settings(deadline=None, max_examples=120)
+unhurried = settings(deadline=None, max_examples=60)
 units = st.floats(0.0, 1.0, width=32)
 shapes = st.tuples(st.integers(1, 6), st.integers(1, 6))
 cases = shapes.flatmap(

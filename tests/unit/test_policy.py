@@ -16,7 +16,7 @@ from site_node.policy import Policy, check, policy_sha256, read_policy, terms, w
 from tests.helpers import refused
 from tests.sites import make_study
 
-unhurried = settings(deadline=None, max_examples=80)
+unhurried = settings(deadline=None, max_examples=50)
 names = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
 policies = st.builds(
     Policy,
