@@ -6,18 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
 from shared.database import sqlite_url
 from shared.errors import SynthwardError
 from shared.files import private_folder, write_atomic
-from shared.settings_files import read_toml, to_toml
-from shared.study import Document, Slug
+from shared.settings_files import FileSettings, read_toml, to_toml
+from shared.study import Slug
 
 Port = int
 
 
-class Settings(Document):
+class Settings(FileSettings):
     """What an operator decides. Ports are of this machine; `hosts` are the names by which sites reach it."""
+
+    model_config = SettingsConfigDict(env_prefix="SYNTHWARD_COORDINATOR_")
 
     name: Slug
     hosts: tuple[str, ...] = ("127.0.0.1", "localhost")

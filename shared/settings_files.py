@@ -9,10 +9,33 @@ from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shared.errors import SynthwardError
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class FileSettings(BaseSettings):
+    """Settings from a file, each of which a variable of the environment can override: for containers and trials.
+
+    A subclass names its `env_prefix`; SYNTHWARD_SITE_THREADS=4 overrides `threads` of a site's settings.toml. A policy
+    is no such thing: it is the hospital's, and stands in its file alone.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment before the file; no .env file and no folder of secrets."""
+        return env_settings, init_settings
 
 
 def read_toml(model: type[ModelT], path: Path, *, code: str) -> ModelT:

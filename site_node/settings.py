@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
 from shared.errors import SynthwardError
 from shared.files import private_folder, write_atomic
-from shared.settings_files import read_toml, to_toml
+from shared.settings_files import FileSettings, read_toml, to_toml
 from shared.study import Document
 
 
-class Settings(Document):
+class Settings(FileSettings):
     """What the hospital's administrator decides about this machine."""
+
+    model_config = SettingsConfigDict(env_prefix="SYNTHWARD_SITE_")
 
     data: str = ""
     node_port: int = Field(default=7451, ge=1, le=65535)

@@ -73,7 +73,7 @@ def _shared(data: ReportData) -> tuple[str, ...]:
     total = sum(sum(kinds.values()) for kinds in data.egress.values())
     lines = [
         f"{count(released, 'synthetic pair')} of an image and a lesion outline, drawn by generators; each release was "
-        "screened, and approved by a person at its site.",
+        "screened, and approved by a steward of its site.",
         "Averages of six metrics, measured at the sites on real images that stayed there.",
     ]
     if data.egress:

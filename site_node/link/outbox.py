@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -85,28 +86,15 @@ class Outbox:
         if reply.HasField("receipt"):
             return self._checked(reply.receipt, sha256_hex(payload), manifest)
         sha256 = sha256_hex(payload)
-        self._stub.Upload(
-            self._chunks(folder, sha256, [(m.sha256, m.offset) for m in reply.missing]), timeout=_UPLOAD_TIMEOUT_S
-        )
+        missing, handed_over = [(m.sha256, m.offset) for m in reply.missing], _Bytes()
+        try:
+            self._stub.Upload(_chunks(folder, sha256, missing, handed_over), timeout=_UPLOAD_TIMEOUT_S)
+        finally:
+            self._queue.count_egress("bundle", handed_over.count)
         finish = pb.FinishRequest(bundle_sha256=sha256)
         self._queue.count_egress("bundle", finish.ByteSize())
         reply = self._stub.Finish(finish, timeout=_FINISH_TIMEOUT_S)
         return self._checked(reply.receipt, sha256, manifest)
-
-    def _chunks(self, folder: Path, sha256: str, missing: list[tuple[str, int]]) -> Iterator[pb.Chunk]:
-        sent = 0
-        try:
-            for name, start in missing:
-                with object_path(folder, name).open("rb") as file:
-                    file.seek(start)
-                    offset = start
-                    while data := file.read(CHUNK_BYTES):
-                        chunk = pb.Chunk(bundle_sha256=sha256, object_sha256=name, offset=offset, data=data)
-                        sent += chunk.ByteSize()
-                        yield chunk
-                        offset += len(data)
-        finally:
-            self._queue.count_egress("bundle", sent)
 
     def _checked(self, receipt: pb.SignedReceipt, sha256: str, manifest: Manifest) -> tuple[bytes, bytes]:
         verify(self._coordinator_key, "receipt", receipt.payload, receipt.signature)
@@ -114,6 +102,27 @@ class Outbox:
         if document.bundle_sha256 != sha256 or document.pairs != len(manifest.pairs):
             raise SynthwardError("trust.signature", "the receipt is for another bundle")
         return receipt.payload, receipt.signature
+
+
+@dataclass
+class _Bytes:
+    """How many bytes of messages were handed to the transport."""
+
+    count: int = 0
+
+
+def _chunks(folder: Path, sha256: str, missing: list[tuple[str, int]], handed_over: _Bytes) -> Iterator[pb.Chunk]:
+    # Writes nothing down itself: gRPC may drop a generator halfway, and then it ends wherever the collector runs, which
+    # may be inside a transaction of the very database.
+    for name, start in missing:
+        with object_path(folder, name).open("rb") as file:
+            file.seek(start)
+            offset = start
+            while data := file.read(CHUNK_BYTES):
+                chunk = pb.Chunk(bundle_sha256=sha256, object_sha256=name, offset=offset, data=data)
+                handed_over.count += chunk.ByteSize()
+                yield chunk
+                offset += len(data)
 
 
 def _is_final(error: SynthwardError) -> bool:

@@ -456,3 +456,18 @@ def after_receipt(tmp_path: Path, forgery: Forgery) -> tuple[tuple[str, str], li
         sha256 = make_sealed(site, *bundle(coordinator.publish(small_study())))
         send(site, sha256)
         return outbox_state(site, sha256), [entry.action for entry in Queue(site.exchange).journal()]
+
+
+def test_what_left_is_counted_whole_also_when_an_upload_was_broken_off(
+    coordinator: Coordinator, study: Study, site: Home
+) -> None:
+    manifest, objects = bundle(study)
+    sha256 = make_sealed(site, manifest, objects)
+    name = sorted(objects)[0]
+    path = site.outbox / sha256 / "objects" / f"{name}.png"
+    path.write_bytes(bytes(len(objects[name])))
+    assert not send(site, sha256)
+    assert Queue(site.exchange).egress()["bundle"] >= captured_bytes(coordinator) > 0
+    path.write_bytes(objects[name])
+    assert send(site, sha256)
+    assert Queue(site.exchange).egress()["bundle"] >= captured_bytes(coordinator) > sum(map(len, objects.values()))

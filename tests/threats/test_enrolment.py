@@ -241,3 +241,17 @@ def test_a_site_that_lost_its_keys_enrols_again_under_its_name(coordinator: Coor
     after = coordinator.store.site("north")
     assert (after.signing_key, after.certificate_serial) != (before.signing_key, before.certificate_serial)
     assert len(coordinator.store.sites()) == 1
+
+
+def test_a_site_whose_answer_was_lost_asks_again_with_the_same_keys(coordinator: Coordinator) -> None:
+    def register(_site: str, _key: bytes) -> int:
+        return 1
+
+    invitation = coordinator.invite("north")
+    first = application(invitation)
+    enrol(coordinator.store, coordinator.authority, register, first)
+    _, certificate = enrol(coordinator.store, coordinator.authority, register, first)
+    # The last certificate is the one that counts; anybody else with the same invitation comes too late.
+    assert coordinator.store.site("north").certificate_serial == f"{peer(certificate)[2]:x}"
+    with refused("trust.invitation-used"):
+        enrol(coordinator.store, coordinator.authority, register, application(invitation))
