@@ -13,7 +13,7 @@ STEPS ?=
 OUT ?= build/demo
 option = $(if $(2),--$(1) $(2))
 
-.PHONY: install demo test lint format proto clean
+.PHONY: install demo test lint bench format proto clean
 
 install: $(STAMP)
 
@@ -34,6 +34,10 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# make bench NAME=demo: long figures, written to build/bench/NAME.json and printed as a table.
+bench: install
+	$(BIN)/python -m tests.benchmarks $(NAME)
 
 format: install
 	$(BIN)/ruff format .
