@@ -135,10 +135,12 @@ class Admission:
 
     def _admit(self, folder: Path, manifest: Manifest) -> None:
         masks = {pair.mask for pair in manifest.pairs}
-        for name in sorted(manifest.objects()):
-            data = object_path(folder, name).read_bytes()
-            check_object(data, manifest, as_mask=name in masks)
-            self._objects.put(name, data)
+        names = sorted(manifest.objects())
+        for name in names:
+            check_object(object_path(folder, name).read_bytes(), manifest, as_mask=name in masks)
+        # Only now: a bundle that is refused at its last object must leave nothing in the store.
+        for name in names:
+            self._objects.put(name, object_path(folder, name).read_bytes())
 
     def _receipt(self, sha256: str, manifest: Manifest) -> SignedReceipt:
         receipt = Receipt(

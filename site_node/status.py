@@ -60,6 +60,10 @@ def read_status(home: Home) -> dict[str, Any]:
             }
             for release in Airlock(store).releases()
         ],
+        "outbox": [
+            {"digest": row.bundle_sha256, "state": row.state, "code": row.code}
+            for row in queue.offered("waiting", "sending", "accepted", "refused", "withdrawn")
+        ],
         "egress": queue.egress(),
     }
 

@@ -6,6 +6,7 @@ import secrets
 
 import grpc
 import stamina
+from pydantic import ValidationError
 
 from shared.errors import SynthwardError
 from shared.files import write_atomic, write_private
@@ -49,18 +50,21 @@ def enrol(home: Home, invitation: Invitation) -> Membership:
         reply = _call(rpc.EnrolmentStub(channel), message)  # type: ignore[no-untyped-call]
     if peer(reply.certificate)[:2] != ("site", invitation.site):
         raise SynthwardError("trust.identity", "the certificate that came back is not this site's")
+    try:
+        membership = Membership(
+            site=reply.site,
+            releases_address=reply.releases_address,
+            fleet_address=reply.fleet_address,
+            coordinator_key=reply.coordinator_key.hex(),
+        )
+    except ValidationError as error:
+        raise SynthwardError("trust.identity", "the coordinator's answer is none of this version") from error
     save_key(home.link_keys / "tls.key", tls_key)
     save_key(home.link_keys / "flower.key", flower_key, openssh=True)
     save_key(home.seal_keys / "signing.key", signing_key)
     write_private(home.link_keys / "executor.secret", secrets.token_bytes(32))
     write_atomic(home.link_keys / "tls.crt", reply.certificate)
     write_atomic(home.link_keys / "ca.crt", authority)
-    membership = Membership(
-        site=reply.site,
-        releases_address=reply.releases_address,
-        fleet_address=reply.fleet_address,
-        coordinator_key=reply.coordinator_key.hex(),
-    )
     home.join(membership)
     Queue(home.exchange).count_egress("enrolment", message.ByteSize())
     return membership
