@@ -68,6 +68,7 @@ def test_a_study_passes_exactly_when_the_policy_allows_all_of_it(policy: Policy,
         and study.privacy.mode == "audited"
         and "audited" in policy.privacy_modes
         and study.generator.kind in policy.generators
+        and (study.style.kind == "none" or policy.style_from_real)
         and study.image.size_px <= policy.max_image_size_px
         and study.generator.samples_per_case <= policy.max_samples_per_case
         and study.evaluation.steps <= policy.max_evaluation_steps
