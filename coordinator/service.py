@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from coordinator.admission import Admission
 from coordinator.capture import Capture
 from coordinator.enrolment import enrol
 from coordinator.release_service import EnrolmentService, Identity, ReleaseService, Welcome, start_services
-from coordinator.rounds.announce import Delivery, announce
+from coordinator.rounds.announce import NO_ANSWER, Delivery, announce
 from coordinator.rounds.flower_run import SuperLink, flower_run, online_nodes, register_node
 from coordinator.settings import Home
 from coordinator.store.objects import ObjectStore
@@ -29,7 +30,7 @@ from shared.messages import Answer
 _log = structlog.get_logger("coordinator.service")
 _PAUSE_S = 1.0
 _ROUND_S = 60.0
-FINAL = frozenset({"done", "refused"})
+_ASK_AGAIN_S = 30.0
 
 
 def superlink(home: Home) -> SuperLink:
@@ -60,10 +61,11 @@ def serve(home: Home) -> None:
         bind=settings.bind,
         ports=(settings.enrolment_port, settings.releases_port),
     )
+    announcer = Announcer(store)
     try:
         while not stop.wait(_PAUSE_S):
             try:
-                announce_open_studies(home, store)
+                announce_open_studies(home, announcer)
             except (SynthwardError, httpx.HTTPError) as error:
                 _log.warning("round-failed", error=type(error).__name__, code=getattr(error, "code", ""))
     finally:
@@ -71,29 +73,54 @@ def serve(home: Home) -> None:
             server.stop(grace=2.0).wait()
 
 
-def announce_open_studies(home: Home, store: Store) -> None:
-    """One round, if any site has yet to take a study that is open."""
-    deliveries = [
-        Delivery(site.name, site.node_id, published.sha256, published.payload, published.signature)
-        for published in store.studies()
-        if datetime.now(UTC) < published.study.closes
-        for site in store.sites()
-        if site.state == "active" and site.name not in store.deliveries(published.sha256)
-    ]
+class Announcer:
+    """Knows which site is to be told or asked about which study, and when."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._asked: dict[tuple[str, str], float] = {}
+
+    def due(self, now_s: float) -> list[Delivery]:
+        """Open studies for sites that have not answered, and again for those whose work is not done yet.
+
+        now_s: a monotonic clock. A site whose work is queued is asked from time to time, so that a refusal which only
+        its trainer could find (too few patients, images too small) is known here too.
+        """
+        deliveries = []
+        for published in self._store.studies():
+            if datetime.now(UTC) >= published.study.closes:
+                continue
+            answers = self._store.deliveries(published.sha256)
+            for site in self._store.sites():
+                state, _ = answers.get(site.name, ("waiting", ""))
+                last = self._asked.get((published.sha256, site.name), -_ASK_AGAIN_S)
+                again = state == "queued" and now_s - last >= _ASK_AGAIN_S
+                if site.state == "active" and (state == "waiting" or again):
+                    deliveries.append(
+                        Delivery(site.name, site.node_id, published.sha256, published.payload, published.signature)
+                    )
+        return deliveries
+
+    def record(self, delivery: Delivery, answer: Answer, now_s: float) -> None:
+        """Writes an answer down where it is news. A node that gave none is asked again in the next round."""
+        self._asked[delivery.study_sha256, delivery.site] = now_s
+        news = (answer.state, answer.code)
+        known = self._store.deliveries(delivery.study_sha256).get(delivery.site)
+        if answer.code != NO_ANSWER and news != known:
+            self._store.answered(delivery.study_sha256, delivery.site, *news)
+
+
+def announce_open_studies(home: Home, announcer: Announcer) -> None:
+    """One round, if any site that is connected is to be told or asked. Raises unavailable.service."""
+    deliveries = announcer.due(time.monotonic())
     if not deliveries:
         return
     online = online_nodes(superlink(home))
     deliveries = [delivery for delivery in deliveries if delivery.node_id in online]
     if not deliveries:
         return  # nobody to tell: no run is opened, and sites that come back are seen in a second
-
-    def record(delivery: Delivery, answer: Answer) -> None:
-        # A node that failed to answer is asked again in the next round; "queued" is the site's word that it is durable.
-        if answer.state != "failed":
-            store.answered(delivery.study_sha256, delivery.site, answer.state, answer.code)
-
     with flower_run(superlink(home)) as (grid, _context):
-        announce(grid, deliveries, record, timeout_s=_ROUND_S)
+        announce(grid, deliveries, lambda d, answer: announcer.record(d, answer, time.monotonic()), timeout_s=_ROUND_S)
 
 
 if __name__ == "__main__":

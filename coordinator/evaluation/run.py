@@ -18,6 +18,7 @@ from coordinator.store.store import Measurement, Store
 from shared.identity import load_signing_key
 
 Item = TypeVar("Item")
+_PATIENCE_S = 3.0
 
 
 def evaluate(home: Home, study_name: str, version: int, progress: Progress, *, timeout_s: float) -> list[Measurement]:
@@ -42,12 +43,22 @@ def evaluate(home: Home, study_name: str, version: int, progress: Progress, *, t
     return store.measurements(published.sha256, version)
 
 
-def ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items, the next one made in a thread while the last is used: a network trains while one travels."""
+def ahead(items: Iterator[Item], *, patience_s: float = _PATIENCE_S) -> Iterator[Item | None]:
+    """The same items, the next one made in a thread while the last is used: a network trains while one travels.
+
+    Yields None each time that the next item has not come within patience_s.
+    """
     with ThreadPoolExecutor(1) as pool:
         nothing = object()
         coming = pool.submit(next, items, nothing)
-        while (item := coming.result()) is not nothing:
+        while True:
+            try:
+                item = coming.result(timeout=patience_s)
+            except TimeoutError:
+                yield None
+                continue
+            if item is nothing:
+                return
             coming = pool.submit(next, items, nothing)
             yield cast(Item, item)
 

@@ -16,6 +16,9 @@ from coordinator.rounds.exchange import exchange
 from shared.errors import SynthwardError
 from shared.messages import STUDY_MESSAGE, Answer, read_answer, request
 
+# The code of a node that gave no answer of ours: not the site's word, and so not recorded as one.
+NO_ANSWER = "unavailable.service"
+
 
 @dataclass(frozen=True)
 class Delivery:
@@ -45,7 +48,7 @@ def announce(
 
 def _read(content: RecordDict | None) -> Answer:
     if content is None:
-        return Answer("failed", "internal")
+        return Answer("failed", NO_ANSWER)
     try:
         return read_answer(content)
     except SynthwardError as error:

@@ -36,19 +36,22 @@ class Order:
 
 def measure(
     grid: Grid,
-    orders: Iterable[Order],
+    orders: Iterable[Order | None],
     record: Callable[[Order, str, Answer], None],
     *,
     timeout_s: float,
 ) -> None:
     """Sends every order to its sites and records each final answer; a site that stays away gets unavailable.timeout.
 
-    `orders` may be a generator that trains the next network while the sites work on the last one: each order is sent
-    as soon as it is there, and answers are collected in between.
+    `orders` may train the next network while the sites work on the last one: each order is sent as soon as it is there,
+    and for a None, which says that the next one is not, answers are collected.
     """
     open_orders: dict[tuple[str, str], Order] = {}
     confirmed: set[tuple[str, str]] = set()
     for order in orders:
+        if order is None:
+            _ask(grid, dict(open_orders), open_orders, confirmed, record)
+            continue
         open_orders.update({(order.name, site): order for site in order.sites})
         _ask(grid, {key: o for key, o in open_orders.items() if key[0] == order.name}, open_orders, confirmed, record)
     deadline = time.monotonic() + timeout_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from coordinator.rounds.announce import Delivery, announce
 from coordinator.rounds.measure import Order, measure
+from coordinator.service import Announcer
+from coordinator.store.store import PublishedStudy, Site, Store
+from shared.database import sqlite_url
 from shared.documents import canonical, sign
 from shared.errors import SynthwardError
 from shared.identity import new_signing_key
@@ -253,3 +257,45 @@ def test_a_stricter_policy_than_the_study_holds(tmp_path: Path, key: Ed25519Priv
     payload, signature = signed(key, make_study())
     answers = tell(MemoryGrid({7: build_client_app(home)}), payload, signature)
     assert answers == {"north": Answer("refused", "policy.image-size")}
+
+
+class Announced:
+    """A coordinator's store with one study and one site, and a clock."""
+
+    def __init__(self, folder: Path, key: Ed25519PrivateKey) -> None:
+        self.store = Store(sqlite_url(folder / "store.db"))
+        payload, signature = signed(key, make_study())
+        self.store.publish(PublishedStudy(sha256_hex(payload), payload, signature), actor="operator")
+        self.store.invite("north", "0" * 64, timedelta(hours=1), actor="operator")
+        self.store.enrol("0" * 64, Site("north", "active", "1", b"s" * 32, b"f", 7))
+        self.announcer = Announcer(self.store)
+
+    def due(self, now_s: float) -> list[str]:
+        return [delivery.site for delivery in self.announcer.due(now_s)]
+
+    def answer(self, now_s: float, answer: Answer) -> None:
+        for delivery in self.announcer.due(now_s):
+            self.announcer.record(delivery, answer, now_s)
+
+    def known(self) -> tuple[str, str] | None:
+        return self.store.deliveries(self.store.studies()[0].sha256).get("north")
+
+
+def test_a_site_is_told_until_it_answers_and_asked_until_its_work_is_done(
+    tmp_path: Path, key: Ed25519PrivateKey
+) -> None:
+    trial = Announced(tmp_path, key)
+    trial.answer(0.0, Answer("failed", "unavailable.service"))
+    assert (trial.due(1.0), trial.known()) == (["north"], None), "a node that gave no answer is told again at once"
+    trial.answer(1.0, Answer("queued"))
+    assert (trial.due(2.0), trial.known()) == ([], ("queued", ""))
+    assert trial.due(40.0) == ["north"]
+    trial.answer(40.0, Answer("refused", "cohort.too-few-patients"))
+    assert (trial.due(1000.0), trial.known()) == ([], ("refused", "cohort.too-few-patients"))
+
+
+def test_an_answer_that_is_no_news_is_not_written_again(tmp_path: Path, key: Ed25519PrivateKey) -> None:
+    trial = Announced(tmp_path, key)
+    for minute in range(5):
+        trial.answer(60.0 * minute, Answer("queued"))
+    assert [entry.action for entry in trial.store.journal()].count("study-queued") == 1
