@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar, cast
 
 from coordinator.datasets.build import load
@@ -52,11 +52,11 @@ def ahead(items: Iterator[Item], *, patience_s: float = _PATIENCE_S) -> Iterator
         nothing = object()
         coming = pool.submit(next, items, nothing)
         while True:
-            try:
-                item = coming.result(timeout=patience_s)
-            except TimeoutError:
+            wait([coming], timeout=patience_s)
+            if not coming.done():
                 yield None
                 continue
+            item = coming.result()
             if item is nothing:
                 return
             coming = pool.submit(next, items, nothing)

@@ -32,12 +32,13 @@ def test_while_the_next_item_is_being_made_the_caller_can_do_something_else() ->
     assert None in seen
 
 
-def test_an_error_in_making_an_item_reaches_the_caller() -> None:
+@pytest.mark.parametrize("error", [ValueError("diverged"), TimeoutError("diverged")])
+def test_an_error_in_making_an_item_reaches_the_caller(error: Exception) -> None:
     def broken() -> Iterator[int]:
         yield 1
-        raise ValueError("diverged")
+        raise error
 
     items = ahead(broken())
     assert next(items) == 1
-    with pytest.raises(ValueError, match="diverged"):
+    with pytest.raises(type(error), match="diverged"):
         list(items)
