@@ -78,11 +78,18 @@ class _Job:
 def make_release(
     store: PrivateStore, *, site: str, study: Study, study_sha256: str, policy: Policy, progress: Progress
 ) -> Release:
-    """Drafts and screens a release. Raises cohort.*, training.*, screening.*: then nothing was drafted."""
+    """Drafts and screens a release. Raises cohort.*, training.*, screening.*: then nothing was drafted.
+
+    A job that was killed after it had drafted finds its release and leaves it alone: somebody may be reviewing it.
+    """
+    release_id = f"release-{study_sha256[:16]}"
+    for release in Airlock(store).releases():
+        if release.release_id == release_id:
+            return release
     cases = store.cases()
     split = store.split(cases, policy.holdout_fraction)
     job = _Job(
-        store, site, study, study_sha256, policy, terms(policy, study), f"release-{study_sha256[:16]}", cases, split,
+        store, site, study, study_sha256, policy, terms(policy, study), release_id, cases, split,
         progress, defaultdict(float),
     )  # fmt: skip
     check_floor(len(split.training), job.terms.min_patients)
