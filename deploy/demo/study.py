@@ -13,6 +13,8 @@ from shared.study import Study
 STEWARD = "demo-steward"
 MIN_PATIENTS = 3
 MIN_HOLDOUT_PATIENTS = 2
+# Four networks train at once on one machine; with drawn images, half the batch keeps all of them under 4 GB.
+BATCH_REAL, BATCH_DRAWN = 16, 8
 
 
 def write_study(path: Path, options: argparse.Namespace) -> Study:
@@ -37,6 +39,7 @@ min_patients = {MIN_PATIENTS}
 
 [evaluation]
 steps = {options.steps}
+batch_size = {BATCH_REAL if options.data else BATCH_DRAWN}
 """,
         encoding="utf-8",
     )
