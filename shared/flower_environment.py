@@ -14,4 +14,6 @@ def flower_environment(home: Path) -> dict[str, str]:
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        # These processes have many threads that hold networks for a moment; glibc would keep an arena for each.
+        "MALLOC_ARENA_MAX": "2",
     }
