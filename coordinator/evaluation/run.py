@@ -1,4 +1,4 @@
-"""Runs an evaluation of one dataset version, and reads its results as arms and as a matrix."""
+"""Runs an evaluation of one dataset version, and reads its results as a matrix."""
 
 from __future__ import annotations
 
@@ -61,15 +61,6 @@ def ahead(items: Iterator[Item], *, patience_s: float = _PATIENCE_S) -> Iterator
                 return
             coming = pool.submit(next, items, nothing)
             yield cast(Item, item)
-
-
-def by_arm(found: Sequence[Measurement]) -> dict[str, dict[str, Measurement]]:
-    """arm -> site -> answer: synthetic_own is a site's own pairs on its own hold-out; other crossings are left out."""
-    arms: dict[str, dict[str, Measurement]] = defaultdict(dict)
-    for answer in found:
-        if answer.arm != "synthetic_own" or answer.trained_on == answer.site:
-            arms[answer.arm][answer.site] = answer
-    return dict(arms)
 
 
 def matrix(found: Sequence[Measurement]) -> dict[str, dict[str, Measurement]]:
