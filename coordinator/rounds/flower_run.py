@@ -72,6 +72,14 @@ class SuperLink:
         """A client of the control interface."""
         return ControlHttpClient.from_server_address(self.address, False, self.authority, ())
 
+    def round(self, token: str) -> RuntimeHttpClient:
+        """A client of the runtime interface for the round whose task the token is."""
+        interceptors = (
+            RuntimeVersionHttpInterceptor(component_name="flwr-serverapp"),
+            RuntimeTokenHttpInterceptor(token),
+        )
+        return RuntimeHttpClient.from_server_address(self.address, False, self.authority, interceptors)
+
 
 def register_node(superlink: SuperLink, site: str, flower_key: bytes) -> int:
     """Registers a site's Flower key; the node's id. Registering the same key again gives the same id."""
@@ -115,12 +123,7 @@ def _run(superlink: SuperLink, application: Mapping[str, bytes]) -> Iterator[tup
     except httpx.HTTPError as error:
         raise _unreachable(error) from error
     grid = HttpGrid(superlink.address, insecure=False, root_certificates=superlink.authority, token=token)
-    runtime = RuntimeHttpClient.from_server_address(
-        superlink.address,
-        False,
-        superlink.authority,
-        (RuntimeVersionHttpInterceptor(component_name="flwr-serverapp"), RuntimeTokenHttpInterceptor(token)),
-    )
+    runtime = superlink.round(token)
     heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(runtime))
     status, details = SubStatus.FAILED, "the round was left early"
     try:
@@ -176,13 +179,7 @@ def _start(superlink: SuperLink, application: Mapping[str, bytes]) -> str:
 
 
 def _end_abandoned(superlink: SuperLink, token: str) -> None:
-    runtime = RuntimeHttpClient.from_server_address(
-        superlink.address,
-        False,
-        superlink.authority,
-        (RuntimeVersionHttpInterceptor(component_name="flwr-serverapp"), RuntimeTokenHttpInterceptor(token)),
-    )
-    with contextlib.closing(runtime):
+    with contextlib.closing(superlink.round(token)) as runtime:
         runtime.PushTaskOutput(PushTaskOutputRequest(sub_status=SubStatus.FAILED, details="left behind"))
 
 
