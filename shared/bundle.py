@@ -59,8 +59,8 @@ class Manifest(Document):
     made_on: date
     size_px: int = Field(ge=32, le=512)
     channels: Literal[1, 3]
-    generator: Literal["singan_seg"]
-    preset: Literal["demo", "fast", "full"]
+    generator: Literal["per_case", "cohort"]
+    preset: Literal["demo", "fast", "faithful"]
     style: Literal["none", "colour_and_texture"]
     training_patients: Count
     policy_sha256: Sha256

@@ -34,8 +34,8 @@ class ImageSpec(Document):
 class GeneratorSpec(Document):
     """Which generator, by name, and how many pairs to draw for each training case."""
 
-    kind: Literal["singan_seg"] = "singan_seg"
-    preset: Literal["demo", "fast", "full"] = "fast"
+    kind: Literal["per_case", "cohort"] = "per_case"
+    preset: Literal["demo", "fast", "faithful"] = "fast"
     samples_per_case: int = Field(default=3, ge=1, le=100)
 
 

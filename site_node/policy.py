@@ -24,7 +24,7 @@ class Policy(Document):
     """policy.toml. Defaults are the careful ones; the file is the administrator's."""
 
     privacy_modes: tuple[Literal["audited", "dp"], ...] = ("audited",)
-    generators: tuple[Literal["singan_seg"], ...] = ("singan_seg",)
+    generators: tuple[Literal["per_case", "cohort"], ...] = ("cohort", "per_case")
     min_patients: int = Field(default=20, ge=1)
     min_holdout_patients: int = Field(default=10, ge=1)
     holdout_fraction: float = Field(default=0.3, gt=0.0, lt=1.0)

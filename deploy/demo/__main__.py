@@ -174,7 +174,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, nargs="*", default=[], help="folders with images/ and masks/, one a site")
     parser.add_argument("--cases", type=int, default=12, help="cases a site")
     parser.add_argument("--size", type=int, default=64, help="side of the study's images in pixels")
-    parser.add_argument("--preset", choices=("demo", "fast", "full"), default="demo")
+    parser.add_argument("--preset", choices=("demo", "fast", "faithful"), default="demo")
     parser.add_argument("--samples", type=int, default=5, help="pairs for each training case")
     parser.add_argument("--steps", type=int, default=70, help="optimiser steps of UNet++ in every arm")
     parser.add_argument("--timeout-s", type=float, default=3600.0, help="longest wait for a stage")

@@ -1,7 +1,7 @@
 """How large a generator is and how long it is trained, by name. Numbers only; nothing here reads an image.
 
-`full` is the schedule that SinGAN-Seg's authors published; the others were found by trying on polyps and on phantoms.
-At 64 px, on one thread of a server's core: `demo` 4 to 5 seconds a case, `fast` about 23, `full` about an hour.
+`faithful` is the schedule that SinGAN-Seg's authors published; the others were found by trying on polyps and on phantoms.
+At 64 px, on one thread of a server's core: `demo` 4 to 5 seconds a case, `fast` about 23, `faithful` about an hour.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Preset:
         return self.iterations[min(scale, len(self.iterations) - 1)]
 
 
-FULL = Preset(
-    name="full",
+FAITHFUL = Preset(
+    name="faithful",
     factor=0.75,
     shortest_px=25,
     longest_px=250,
@@ -91,7 +91,7 @@ FULL = Preset(
 # reconstruction term keeps colours and the mask in place while the critic is still weak; the critic has no norm, since
 # its penalty is on the gradient of every image alone.
 FAST = replace(
-    FULL,
+    FAITHFUL,
     name="fast",
     shortest_px=22,
     longest_px=512,
@@ -119,4 +119,4 @@ DEMO = replace(
     betas=(0.0, 0.99),
 )
 
-PRESETS: dict[str, Preset] = {preset.name: preset for preset in (FULL, FAST, DEMO)}
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in (FAITHFUL, FAST, DEMO)}

@@ -207,7 +207,7 @@ def test_a_closed_study_is_refused(coordinator: Coordinator, site: Home) -> None
         north.begin_sealed(site, honest(closed)[0])
 
 
-@pytest.mark.parametrize("change", [{"size_px": 64}, {"channels": 1}, {"preset": "full"}])
+@pytest.mark.parametrize("change", [{"size_px": 64}, {"channels": 1}, {"preset": "faithful"}])
 def test_a_bundle_of_something_else_than_the_study_asked_is_refused(
     coordinator: Coordinator, study: Study, site: Home, change: dict[str, object]
 ) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from shared.errors import SynthwardError
 from shared.pairs import Pair
 from site_node.generators import singan_seg
-from site_node.generators.presets import DEMO, FAST, FULL, PRESETS, Preset
+from site_node.generators.presets import DEMO, FAST, FAITHFUL, PRESETS, Preset
 from site_node.generators.pyramid import (
     BlockConfig,
     Critic,
@@ -177,18 +177,18 @@ def test_the_gradient_penalty_equals_a_slow_reference(norm: Norm) -> None:
 # Presets.
 
 
-def test_full_is_the_authors_schedule() -> None:
-    assert (FULL.factor, FULL.shortest_px, FULL.longest_px, FULL.max_scales) == (0.75, 25, 250, None)
-    assert [FULL.width_of(scale) for scale in (0, 3, 4, 7, 8, 11, 40)] == [32, 32, 64, 64, 128, 128, 128]
-    assert (FULL.iterations_of(0), FULL.iterations_of(10)) == (2000, 2000)
-    assert (FULL.critic_steps, FULL.generator_steps) == (3, 3)
-    assert (FULL.learning_rate, FULL.betas, FULL.decay_at, FULL.decay_factor) == (5e-4, (0.5, 0.999), 0.8, 0.1)
-    assert (FULL.penalty_weight, FULL.reconstruction_weight, FULL.noise_share) == (0.1, 10.0, 0.1)
-    assert FULL.generator_norm == FULL.critic_norm == "batch"
+def test_faithful_is_the_authors_schedule() -> None:
+    assert (FAITHFUL.factor, FAITHFUL.shortest_px, FAITHFUL.longest_px, FAITHFUL.max_scales) == (0.75, 25, 250, None)
+    assert [FAITHFUL.width_of(scale) for scale in (0, 3, 4, 7, 8, 11, 40)] == [32, 32, 64, 64, 128, 128, 128]
+    assert (FAITHFUL.iterations_of(0), FAITHFUL.iterations_of(10)) == (2000, 2000)
+    assert (FAITHFUL.critic_steps, FAITHFUL.generator_steps) == (3, 3)
+    assert (FAITHFUL.learning_rate, FAITHFUL.betas, FAITHFUL.decay_at, FAITHFUL.decay_factor) == (5e-4, (0.5, 0.999), 0.8, 0.1)
+    assert (FAITHFUL.penalty_weight, FAITHFUL.reconstruction_weight, FAITHFUL.noise_share) == (0.1, 10.0, 0.1)
+    assert FAITHFUL.generator_norm == FAITHFUL.critic_norm == "batch"
 
 
 def test_presets_are_found_by_their_names() -> None:
-    assert PRESETS == {"full": FULL, "fast": FAST, "demo": DEMO}
+    assert PRESETS == {"faithful": FAITHFUL, "fast": FAST, "demo": DEMO}
 
 
 # Training.

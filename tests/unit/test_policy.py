@@ -21,7 +21,7 @@ names = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
 policies = st.builds(
     Policy,
     privacy_modes=st.lists(st.sampled_from(["audited", "dp"]), max_size=2, unique=True).map(tuple),
-    generators=st.sampled_from([(), ("singan_seg",)]),
+    generators=st.sampled_from([(), ("per_case",), ("cohort",), ("cohort", "per_case")]),
     min_patients=st.integers(1, 500),
     min_holdout_patients=st.integers(1, 500),
     holdout_fraction=st.floats(0.01, 0.99),
