@@ -195,9 +195,13 @@ class Upload:
 
 def _compare(manifest: Manifest, study: Study) -> None:
     """The manifest keeps to its study. Raises admission.study, admission.size or admission.floor."""
-    stated = (manifest.size_px, manifest.channels, manifest.generator, manifest.preset, manifest.privacy.mode)
+    stated = (
+        manifest.size_px, manifest.channels, manifest.generator, manifest.preset, manifest.style, manifest.style_source,
+        manifest.privacy.mode,
+    )  # fmt: skip
     asked = (
-        study.image.size_px, study.image.channels, study.generator.kind, study.generator.preset, study.privacy.mode,
+        study.image.size_px, study.image.channels, study.generator.kind, study.generator.preset, study.style.kind,
+        study.style.source, study.privacy.mode,
     )  # fmt: skip
     if stated != asked:
         raise SynthwardError("admission.study", f"the bundle states {stated}, the study asks for {asked}")

@@ -21,7 +21,7 @@ from shared.documents import canonical
 from shared.errors import SynthwardError
 from shared.pairs import MAX_PNG_BYTES, Pair, check_mask, decode_png, encode_png, sha256_hex
 from shared.privacy import PrivacyStatement
-from shared.study import Document, Sha256, Slug
+from shared.study import Document, Sha256, Slug, StyleKind, StyleSource
 
 Count = Annotated[int, Field(ge=0, le=10_000_000)]
 ObjectBytes = Annotated[int, Field(ge=33, le=MAX_PNG_BYTES)]
@@ -61,7 +61,8 @@ class Manifest(Document):
     channels: Literal[1, 3]
     generator: Literal["per_case", "cohort"]
     preset: Literal["demo", "fast", "faithful"]
-    style: Literal["none", "colour_and_texture"]
+    style: StyleKind
+    style_source: StyleSource
     training_patients: Count
     policy_sha256: Sha256
     software: str = Field(pattern=r"^synthward/[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}$")

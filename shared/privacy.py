@@ -12,13 +12,15 @@ from pydantic import Field, model_validator
 
 from shared.study import Document
 
-AccessKind = Literal["training", "style", "screening", "metrics"]
+AccessKind = Literal["training", "training_each", "style", "moments", "screening", "metrics"]
 NotCovered = Literal["singling-out", "steward-choice", "timing-and-size", "metrics"]
 
 # A statement travels as codes and is put into words where it is read: a site has no free text to send.
 ACCESS_WORDS: dict[AccessKind, str] = {
-    "training": "generators were fitted to the site's training cases",
-    "style": "colours and textures of samples were moved towards those of the training case they came from",
+    "training": "one generator was fitted to all of the site's training cases together",
+    "training_each": "a generator was fitted to each training case alone, and so holds that patient's image",
+    "style": "colours or textures of samples were moved towards those of training cases",
+    "moments": "mean and spread of colour were averaged over training patients, and samples were moved towards them",
     "screening": "samples were compared with the site's training and hold-out cases, and those too near were dropped",
     "metrics": "networks were scored on the site's hold-out cases, and averages left the site",
 }
@@ -49,15 +51,17 @@ class PrivacyStatement(Document):
 
     @model_validator(mode="after")
     def _reads_something(self) -> PrivacyStatement:
-        if not any(access.kind == "training" for access in self.accesses):
+        if not any(access.kind in ("training", "training_each") for access in self.accesses):
             raise ValueError("an audited release comes from generators that read real images, and must say so")
         return self
 
     def label(self) -> str:
         """One line for a report or a page."""
+        each = any(access.kind == "training_each" for access in self.accesses)
+        learned = "each generator holds one patient's image" if each else "the generator learned from real patients"
         return (
-            "Audited, without a formal guarantee: generators learned from real patients; samples were screened for "
-            "copies; passing the screening does not make them anonymous."
+            f"Audited, without a formal guarantee: {learned}; samples were screened for copies; passing the screening "
+            "does not make them anonymous."
         )
 
     def sentences(self) -> list[str]:

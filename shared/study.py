@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 # Names that become file names or keys somewhere: short, lower case, no separators, no dots.
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+StyleKind = Literal["none", "moments", "sliced", "gatys"]
+StyleSource = Literal["none", "own", "cohort", "public", "stored"]
 Arm = Literal["real_own", "synthetic_own", "synthetic_pooled"]
 ALL_ARMS: tuple[Arm, ...] = ("real_own", "synthetic_own", "synthetic_pooled")
 
@@ -32,21 +34,49 @@ class ImageSpec(Document):
 
 
 class GeneratorSpec(Document):
-    """Which generator, by name, and how many pairs to draw for each training case."""
+    """Which generator, by name, and how many pairs to draw for each training case.
 
-    kind: Literal["per_case", "cohort"] = "per_case"
+    `cohort` is one generator for all training cases of a site. `per_case` is SinGAN-Seg as published, one for each
+    case: such a generator holds its patient's image. `faithful` is its authors' schedule, and for per_case alone.
+    """
+
+    kind: Literal["cohort", "per_case"] = "cohort"
     preset: Literal["demo", "fast", "faithful"] = "fast"
     samples_per_case: int = Field(default=3, ge=1, le=100)
 
+    @model_validator(mode="after")
+    def _preset_of_kind(self) -> GeneratorSpec:
+        if self.preset == "faithful" and self.kind != "per_case":
+            raise ValueError(
+                "preset faithful is the schedule of a generator a case: use kind per_case, or another preset"
+            )
+        return self
+
 
 class StyleSpec(Document):
-    """Style transfer after sampling. `colour_and_texture` reads the case's real image again: an access of its own.
+    """Style transfer after sampling: how, and from which images.
 
-    strength: 0 keeps the sample, 1 takes the whole style.
+    kind: `moments` (mean and covariance of colour), `sliced` (optimal transport of colours and patches), `gatys`
+    (a network's features; needs weights at the site).
+    source: `own` (the case's own image), `cohort` (another training case), `public` (images that the site names),
+    `stored` (moments averaged over patients; `moments` only), and `none` where kind is `none`.
+    strength: 0 keeps the sample, 1 takes the whole style. content_to_style and steps (of Adam): `gatys` only.
+    The default reads no pixel: with a generator of the cohort, no style was measured to help.
     """
 
-    kind: Literal["none", "colour_and_texture"] = "colour_and_texture"
+    kind: StyleKind = "none"
+    source: StyleSource = "none"
     strength: float = Field(default=0.7, ge=0.0, le=1.0)
+    content_to_style: float = Field(default=0.001, ge=1e-6, le=1e3)
+    steps: int = Field(default=100, ge=1, le=2_000)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> StyleSpec:
+        if (self.kind == "none") != (self.source == "none"):
+            raise ValueError("style none has no source, and every other kind has one")
+        if self.source == "stored" and self.kind != "moments":
+            raise ValueError("stored moments are enough for the kind moments only")
+        return self
 
 
 class PrivacySpec(Document):
@@ -100,6 +130,12 @@ class Study(Document):
     privacy: PrivacySpec = PrivacySpec()
     release: ReleaseSpec = ReleaseSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
+
+    @model_validator(mode="after")
+    def _style_of_generator(self) -> Study:
+        if self.style.source == "own" and self.generator.kind != "per_case":
+            raise ValueError("a sample of a cohort has no case of its own: use style source cohort or public")
+        return self
 
     @model_validator(mode="after")
     def _closes_with_zone(self) -> Study:

@@ -16,8 +16,12 @@ import shared
 from shared.errors import SynthwardError
 from shared.identity import certificate_end
 from shared.ports import check_free
+from shared.study import ImageSpec
 from site_node.policy import read_policy
 from site_node.settings import Home
+from site_node.style.features import load_features
+from site_node.style.public import read_public
+from site_node.work.machine import pick_device
 
 _DISK_GB = 5.0
 _MEMORY_GB = 2.0
@@ -46,6 +50,8 @@ def examine(home: Home) -> list[Check]:
             ("data", _data),
             ("disk", _disk),
             ("memory", _memory),
+            ("training", _training),
+            ("style", _style),
             ("port of the node", _port),
             ("release service", lambda h: _reach(h.releases_address())),
             ("fleet interface", lambda h: _reach(h.fleet_address())),
@@ -111,6 +117,24 @@ def _disk(home: Home) -> str:
 def _memory(_home: Home) -> str:
     free = psutil.virtual_memory().available / 1e9
     return f"{'!' if free < _MEMORY_GB else ''}{free:.1f} GB available"
+
+
+def _training(home: Home) -> str:
+    settings = home.settings()
+    if settings.ray_address:
+        return f"on the Ray cluster at {settings.ray_address}"
+    return f"on {pick_device(settings.device)}"
+
+
+def _style(home: Home) -> str:
+    settings, found = home.settings(), []
+    if settings.style_weights:
+        load_features(Path(settings.style_weights))
+        found.append("weights for gatys")
+    if settings.style_images:
+        read_public(Path(settings.style_images), ImageSpec(), seed=0)
+        found.append("public images")
+    return ", ".join(found) or "no weights for gatys and no public images: studies that need them are refused"
 
 
 def _port(home: Home) -> str:

@@ -24,7 +24,7 @@ class Policy(Document):
     """policy.toml. Defaults are the careful ones; the file is the administrator's."""
 
     privacy_modes: tuple[Literal["audited", "dp"], ...] = ("audited",)
-    generators: tuple[Literal["per_case", "cohort"], ...] = ("cohort", "per_case")
+    generators: tuple[Literal["cohort", "per_case"], ...] = ("cohort",)
     min_patients: int = Field(default=20, ge=1)
     min_holdout_patients: int = Field(default=10, ge=1)
     holdout_fraction: float = Field(default=0.3, gt=0.0, lt=1.0)
@@ -41,7 +41,7 @@ class Policy(Document):
 
 COMMENTS = {
     "privacy_modes": "Modes this hospital takes part in. audited carries no formal guarantee.",
-    "generators": "Generators that may be trained here.",
+    "generators": "Generators that may be trained here. Each of per_case holds one patient's image.",
     "min_patients": "The release floor: fewest training patients behind a release.",
     "min_holdout_patients": "Fewest hold-out patients behind a metric that leaves.",
     "holdout_fraction": "Share of patients that no generator ever sees.",
@@ -51,7 +51,7 @@ COMMENTS = {
     "max_measurements": "Most networks that may be scored on the hold-out for one study; each reads it once more.",
     "max_correlation": "A sample whose correlation with any real image (flips included) is above this is dropped.",
     "metric_decimals": "Metrics are rounded to this many decimals before they leave.",
-    "style_from_real": "Whether style transfer may read the real image again.",
+    "style_from_real": "Whether style may be taken from training cases. Public images are allowed either way.",
     "stewards": "Who may review and approve releases. Nobody, until you name somebody.",
     "required_approvals": "Approvals by different stewards that a release needs.",
 }
@@ -98,8 +98,8 @@ def check(policy: Policy, study: Study, *, now: datetime | None = None) -> None:
         )
     if study.generator.kind not in policy.generators:
         raise SynthwardError("policy.generator", f"the study's generator is {study.generator.kind}", do=ask)
-    if study.style.kind != "none" and not policy.style_from_real:
-        raise SynthwardError("policy.style", "the study takes style from the case's real image", do=ask)
+    if study.style.source not in ("none", "public") and not policy.style_from_real:
+        raise SynthwardError("policy.style", f"the study takes style from real images ({study.style.source})", do=ask)
     if study.image.size_px > policy.max_image_size_px:
         raise SynthwardError("policy.image-size", f"the study asks for {study.image.size_px} px", do=ask)
     if study.generator.samples_per_case > policy.max_samples_per_case:

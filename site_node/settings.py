@@ -26,8 +26,13 @@ class Settings(FileSettings):
     data: str = ""
     node_port: int = Field(default=7451, ge=1, le=65535)
     threads: int = Field(default=0, ge=0, le=1024)
+    workers: int = Field(default=0, ge=0, le=1024)
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")
+    ray_address: str = Field(default="", pattern=r"^(auto|[^:/]+:\d{1,5})?$")
     releases_address: str = ""
     fleet_address: str = ""
+    style_weights: str = ""
+    style_images: str = ""
 
 
 class Membership(Document):
@@ -43,8 +48,13 @@ SETTINGS_COMMENTS = {
     "data": "The folder with images/ and masks/ that import reads when it is given none.",
     "node_port": "Loopback port between the site's Flower node and its executor.",
     "threads": "Processor threads for training. 0: as many as there are cores.",
+    "workers": "Cases that train at once, as far as memory reaches. 0: one for each thread; one on a graphics card.",
+    "device": "Where cases train: auto (a graphics card where there is one), cpu, cuda, cuda:1.",
+    "ray_address": "The hospital's own Ray cluster, on which cases then train: auto, or host:port. Empty: none.",
     "releases_address": "host:port of the release service where the hospital has a gateway. Empty: as enrolment told.",
     "fleet_address": "The same for the coordinator's Flower fleet interface.",
+    "style_weights": "A safetensors file of VGG-19 or SqueezeNet 1.1, for studies with style gatys. Empty: none.",
+    "style_images": "A folder of public images, for studies whose style comes from such. Empty: none.",
 }
 
 

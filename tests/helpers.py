@@ -96,6 +96,7 @@ def manifest_of(study: Study, site: str, entries: Sequence[PairEntry], **changes
         "generator": study.generator.kind,
         "preset": study.generator.preset,
         "style": study.style.kind,
+        "style_source": study.style.source,
         "training_patients": 9,
         "policy_sha256": ZEROS,
         "software": "synthward/0.1.0",

@@ -91,7 +91,7 @@ def write_outputs(
             "image": f"{study.image.size_px} x {study.image.size_px} px, {study.image.channels} channels",
             "generator": f"{study.generator.kind}, preset {study.generator.preset}, "
             f"{study.generator.samples_per_case} pairs a case",
-            "style": f"{study.style.kind}, strength {study.style.strength}",
+            "style": "none" if study.style.kind == "none" else f"{study.style.kind} from {study.style.source}",
             "screening": f"correlation with any real image at most {study.release.max_correlation}",
             "network": f"UNet++, {study.evaluation.encoder}, {study.evaluation.steps} steps of "
             f"{study.evaluation.batch_size} in every arm",

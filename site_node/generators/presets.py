@@ -1,6 +1,6 @@
 """How large a generator is and how long it is trained, by name. Numbers only; nothing here reads an image.
 
-`faithful` is the schedule that SinGAN-Seg's authors published; the others were found by trying on polyps and on phantoms.
+`faithful` is the schedule that SinGAN-Seg's authors published; the others were found by trying on polyps and phantoms.
 At 64 px, on one thread of a server's core: `demo` 4 to 5 seconds a case, `fast` about 23, `faithful` about an hour.
 """
 
@@ -36,8 +36,10 @@ class Preset:
 
     # The steps.
     iterations: tuple[int, ...]
-    critic_steps: int
-    generator_steps: int
+    critic_steps: int  # for each step of the generator
+    one_noise: bool  # an iteration's critic steps share one noise, on coarser outputs of their own
+    reuse_fake: bool  # the generator's step works on the last critic step's fake, not on a fresh one
+    rebuilt_passes: int  # as how many passes a reconstruction counts in BatchNorm's running statistics
     bank: int | None  # coarser outputs drawn beforehand for a scale's training; None: a fresh one for every step
     crop_px: int | None  # side of the random crop that a step works on; None: the whole image
 
@@ -60,6 +62,10 @@ class Preset:
         return self.iterations[min(scale, len(self.iterations) - 1)]
 
 
+# The authors' iteration makes three generator passes after its critic steps and throws two away, as the optimiser's
+# step stands outside the loop. What remains is one step on the fake that the critic saw last, and three passes' worth
+# of running statistics. They draw z* anew in each iteration of the coarsest scale, which teaches every noise to rebuild
+# the image; here it is fixed, as their paper has it.
 FAITHFUL = Preset(
     name="faithful",
     factor=0.75,
@@ -74,7 +80,9 @@ FAITHFUL = Preset(
     quiet_start=False,
     iterations=(2000,),
     critic_steps=3,
-    generator_steps=3,
+    one_noise=True,
+    reuse_fake=True,
+    rebuilt_passes=3,
     bank=None,
     crop_px=None,
     learning_rate=5e-4,
@@ -101,7 +109,9 @@ FAST = replace(
     quiet_start=True,
     iterations=(700, 200, 120, 60),
     critic_steps=1,
-    generator_steps=1,
+    one_noise=False,
+    reuse_fake=False,
+    rebuilt_passes=1,
     bank=64,
     crop_px=40,
     learning_rate=1e-3,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -76,13 +76,15 @@ class Trunk(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for index in range(LAYERS - 1):
-            layers.append(_conv(config.channels if index == 0 else config.width, config.width, config.norm, random))
+            inputs = config.channels if index == 0 else config.width
+            # A norm takes away what a bias adds; Adam would only make a random walk of its gradient's rounding errors.
+            layers.append(_conv(inputs, config.width, config.norm, random, bias=config.norm == "none"))
             if config.norm == "batch":
                 norm = nn.BatchNorm2d(config.width)
                 nn.init.normal_(norm.weight, 1.0, 0.02, generator=random)
                 layers.append(norm)
             layers.append(nn.LeakyReLU(0.2, inplace=True))
-        layers.append(_conv(config.width, out_channels, config.norm, random))
+        layers.append(_conv(config.width, out_channels, config.norm, random, bias=True))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,9 +92,9 @@ class Trunk(nn.Module):
         return out
 
 
-def _conv(inputs: int, outputs: int, norm: Norm, random: torch.Generator) -> nn.Conv2d:
+def _conv(inputs: int, outputs: int, norm: Norm, random: torch.Generator, *, bias: bool) -> nn.Conv2d:
     # skip_init: nn.Conv2d would otherwise draw weights from the global random state, only to have them overwritten.
-    conv: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, inputs, outputs, 3)  # type: ignore[no-untyped-call]
+    conv: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, inputs, outputs, 3, bias=bias)  # type: ignore[no-untyped-call]
     if norm == "batch":
         nn.init.normal_(conv.weight, 0.0, 0.02, generator=random)  # the authors' start; the norm sets the scale
     else:
@@ -109,6 +111,11 @@ class ScaleGenerator(nn.Module):
         super().__init__()
         self.config = config
         self.trunk = Trunk(config, config.channels, random)
+
+    @property
+    def weight(self) -> Tensor:
+        """The last layer's kernel: says on which device and in which precision the generator works."""
+        return convolutions(self.trunk)[-1].weight
 
     def start_as_plain_upscaling(self) -> None:
         """Zeroes the last layer: the generator adds nothing until it has learnt what to add."""
@@ -129,6 +136,7 @@ class Critic(nn.Module):
 
     def __init__(self, config: BlockConfig, random: torch.Generator) -> None:
         super().__init__()
+        self.config = config
         self.trunk = Trunk(config, 1, random)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,9 +145,39 @@ class Critic(nn.Module):
         return scores
 
 
+def folded(generator: ScaleGenerator) -> ScaleGenerator:
+    """The same function without norms, frozen: each BatchNorm's running statistics go into the convolution before it.
+
+    With y = g * (w x + b - mean) / sqrt(var + eps) + beta, the kernel is w * g / sqrt(var + eps), and so forth.
+    """
+    plain = ScaleGenerator(replace(generator.config, norm="none"), torch.Generator()).to(generator.weight)
+    norms = [layer for layer in generator.trunk.layers if isinstance(layer, nn.BatchNorm2d)]
+    after: list[nn.BatchNorm2d | None] = [*norms, *[None] * (LAYERS - len(norms))]  # what follows each convolution
+    with torch.no_grad():
+        for conv, norm, target in zip(convolutions(generator.trunk), after, convolutions(plain.trunk), strict=True):
+            target.weight.copy_(conv.weight)
+            _bias(target).copy_(torch.zeros_like(_bias(target)) if conv.bias is None else conv.bias)
+            if norm is not None and norm.running_mean is not None and norm.running_var is not None:
+                gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # [width]
+                target.weight.mul_(gain[:, None, None, None])
+                _bias(target).sub_(norm.running_mean).mul_(gain).add_(norm.bias)
+    return plain.eval().requires_grad_(False)
+
+
+def _bias(conv: nn.Conv2d) -> Tensor:
+    if conv.bias is None:
+        raise ValueError("a convolution without a norm has a bias")
+    return conv.bias
+
+
+def convolutions(trunk: Trunk) -> list[nn.Conv2d]:
+    """A trunk's convolutions, from its input to its output."""
+    return [layer for layer in trunk.layers if isinstance(layer, nn.Conv2d)]
+
+
 @dataclass(frozen=True)
 class Scale:
-    """A scale whose training has ended: its size, its generator (eval mode, frozen) and its noise's amplitude."""
+    """A scale whose training has ended: its size, its generator (frozen, norms folded) and its noise's amplitude."""
 
     size: Size
     generator: ScaleGenerator
@@ -157,7 +195,7 @@ def pad(x: Tensor) -> Tensor:
 
 
 def draw_noise(count: int, channels: int, size: Size, *, coarsest: bool, random: torch.Generator) -> Tensor:
-    """Unit Gaussian noise with a zero border: [N, C, H + 10, W + 10].
+    """Unit Gaussian noise with a zero border: float32 [N, C, H + 10, W + 10], on the CPU, whatever trains on it.
 
     One channel, broadcast, at the coarsest scale; all channels at the others. By the zero border a generator finds
     where the picture ends; noise there let whole layouts move but drew mud in short schedules.
@@ -185,8 +223,8 @@ def grow(coarser: Tensor | None, scale: Scale, noise: Tensor) -> Tensor:
 
     noise: [N, C, H + 10, W + 10], before it is scaled by the amplitude.
     """
-    count, channels = noise.shape[:2]
+    noise = noise.to(scale.generator.weight)
     # [N, C, h, w] -> [N, C, H, W]
-    base = torch.zeros(count, channels, *scale.size) if coarser is None else upscale(coarser, scale.size)
+    base = noise.new_zeros(*noise.shape[:2], *scale.size) if coarser is None else upscale(coarser, scale.size)
     out: Tensor = scale.generator(pad(base) + scale.amplitude * noise, base)  # [N, C, H + 10, W + 10] -> [N, C, H, W]
     return out

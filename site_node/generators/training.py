@@ -1,7 +1,8 @@
 """Trains one scale of a SinGAN-Seg pyramid: WGAN-GP and reconstruction, critic and generator by turns.
 
 Promise: deterministic for a given torch.Generator on one thread; nothing global is read or changed; coarser scales are
-drawn without gradients, as floats; a loss that is not finite ends the training with training.diverged.
+drawn without gradients, as floats; a loss that is not finite ends the training with training.diverged; a training that
+was taken up from its state goes on as if it had never stopped, bit for bit.
 
 The losses are SinGAN's (Shaham et al. 2019): Wasserstein with gradient penalty (Gulrajani et al. 2017), the penalty's
 norm taken over the channels at each pixel, plus the squared error of the reconstruction from one fixed noise z*.
@@ -10,18 +11,21 @@ norm taken over the channels at each pixel, plus the squared error of the recons
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from shared.errors import SynthwardError
+from site_node.generators.penalty import gradient_penalty
 from site_node.generators.presets import Preset
 from site_node.generators.pyramid import PAD_PX, Critic, Scale, ScaleGenerator, draw, draw_noise, pad, upscale
 
-_DRAWN_AT_ONCE = 8  # of a bank: bounds the memory that drawing takes
+DRAWN_AT_ONCE = 8  # of a bank: bounds the memory that drawing takes
+_MOMENTUM = 0.1  # of BatchNorm's running statistics, PyTorch's and the authors'
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,22 @@ class Target:
 
     real: [1, C, H, W]; rebuilt_noisy: [1, C, H + 10, W + 10], the generator's input that shall give `real`;
     rebuilt_base: [1, C, H, W], the upscaled reconstruction of the coarser scale; amplitude: of the scale's noise.
+    Their device and precision are those of the training.
     """
 
     real: Tensor
     rebuilt_noisy: Tensor
     rebuilt_base: Tensor
     amplitude: float
+
+
+@dataclass(frozen=True)
+class Losses:
+    """One iteration's. critic: of each critic step, with the weighted penalty; rebuilt: squared error, not weighted."""
+
+    critic: tuple[float, ...]
+    adversarial: float
+    rebuilt: float
 
 
 def train_scale(
@@ -45,79 +59,159 @@ def train_scale(
     coarser: Sequence[Scale],
     preset: Preset,
     random: torch.Generator,
+    on_losses: Callable[[Losses], None] | None = None,
 ) -> None:
-    """Trains generator and critic in place, preset.iterations_of(len(coarser)) times.
+    """Trains generator and critic in place, preset.iterations_of(len(coarser)) times; see ScaleTraining."""
+    training = ScaleTraining(generator, critic, target, coarser, preset, random)
+    while not training.ended:
+        losses = training.advance()
+        if on_losses is not None:
+            on_losses(losses)
 
-    Raises SynthwardError training.diverged when a loss is no longer finite.
-    """
-    index = len(coarser)
-    size = (target.real.shape[2], target.real.shape[3])
-    iterations = preset.iterations_of(index)
-    optimisers = [
+
+class ScaleTraining:
+    """One scale's training, iteration by iteration. `step` iterations of `steps` are done."""
+
+    def __init__(
+        self,
+        generator: ScaleGenerator,
+        critic: Critic,
+        target: Target,
+        coarser: Sequence[Scale],
+        preset: Preset,
+        random: torch.Generator,
+    ) -> None:
+        """Trains the networks in place; draws the bank of coarser outputs at once, if the preset has one."""
+        self.generator, self.critic = generator.train(), critic.train()
+        self.step, self.steps = 0, preset.iterations_of(len(coarser))
+        self._target, self._coarser, self._preset, self._random = target, coarser, preset, random
+        self._size = (target.real.shape[2], target.real.shape[3])
         # fused: one kernel for all parameters; at these sizes the loop over them costs as much as a critic's pass.
-        torch.optim.Adam(network.parameters(), preset.learning_rate, preset.betas, fused=True)
-        for network in (critic, generator)
-    ]
-    critic_optimiser, generator_optimiser = optimisers
-    coarse = _coarse_source(coarser, preset.bank, random)
-    channels = target.real.shape[1]
+        self._optimisers = {
+            "critic": torch.optim.Adam(critic.parameters(), preset.learning_rate, preset.betas, fused=True),
+            "generator": torch.optim.Adam(generator.parameters(), preset.learning_rate, preset.betas, fused=True),
+        }
+        self._bank_start = random.get_state()
+        self._bank = _bank(coarser, preset.bank, random)
 
-    def fake_input() -> tuple[Tensor, Tensor]:
-        noise = target.amplitude * draw_noise(1, channels, size, coarsest=index == 0, random=random)
-        base = torch.zeros_like(target.real) if index == 0 else upscale(coarse(), size)  # [1, C, h, w] -> [1, C, H, W]
+    @property
+    def ended(self) -> bool:
+        """Whether all iterations are done."""
+        return self.step >= self.steps
+
+    def advance(self) -> Losses:
+        """One iteration: the critic's steps, then the generator's one.
+
+        Raises SynthwardError training.diverged when a loss is no longer finite.
+        """
+        preset, target = self._preset, self._target
+        decayed = self.step >= math.floor(self.steps * preset.decay_at)
+        for optimiser in self._optimisers.values():
+            for group in optimiser.param_groups:
+                group["lr"] = preset.learning_rate * (preset.decay_factor if decayed else 1.0)
+
+        critic_losses = []
+        noise = self._noise() if preset.one_noise else None
+        for turn in range(preset.critic_steps):
+            window = _Window.draw(self._size, preset.crop_px, self._random)
+            noisy, base = self._fake_input(noise)
+            # Gradients only where the generator's step will use them.
+            with torch.set_grad_enabled(preset.reuse_fake and turn == preset.critic_steps - 1):
+                fake = self.generator(window.cut_padded(noisy), window.cut(base))  # -> [1, C, c, c]
+            critic_losses.append(self._critic_step(window.cut(target.real), fake.detach(), turn))
+
+        if not preset.reuse_fake:
+            window = _Window.draw(self._size, preset.crop_px, self._random)
+            noisy, base = self._fake_input(noise)
+            fake = self.generator(window.cut_padded(noisy), window.cut(base))
+        adversarial, rebuilt = self._generator_step(fake, window)
+        self.step += 1
+        return Losses(tuple(critic_losses), adversarial, rebuilt)
+
+    def _critic_step(self, real: Tensor, fake: Tensor, turn: int) -> float:
+        """real, fake: [1, C, c, c]."""
+        preset = self._preset
+        self._optimisers["critic"].zero_grad(set_to_none=True)
+        # Each part is gone through backwards before the next is made: a third of the memory of doing all at once.
+        loss = self._backward(self.critic(fake).mean()) + self._backward(-self.critic(real).mean())
+        if (self.step * preset.critic_steps + turn) % preset.penalty_every == 0:
+            share = torch.rand(1, 1, 1, 1, generator=self._random).to(real)
+            penalty = gradient_penalty(self.critic, share * real + (1.0 - share) * fake)
+            loss += self._backward(preset.penalty_weight * preset.penalty_every * penalty)
+        self._optimisers["critic"].step()
+        return loss
+
+    def _generator_step(self, fake: Tensor, window: _Window) -> tuple[float, float]:
+        """fake: [1, C, c, c], with its graph. Returns the adversarial loss and the squared error of the rebuilding."""
+        preset, target = self._preset, self._target
+        self._optimisers["generator"].zero_grad(set_to_none=True)
+        self.critic.requires_grad_(False)  # its gradients are not wanted here, and cost a third of its pass
+        adversarial = self._backward(-self.critic(fake).mean())
+        self.critic.requires_grad_(True)
+        with _counted_as(preset.rebuilt_passes, self.generator):
+            rebuilt = self.generator(window.cut_padded(target.rebuilt_noisy), window.cut(target.rebuilt_base))
+        error = F.mse_loss(rebuilt, window.cut(target.real))
+        self._backward(preset.reconstruction_weight * error)
+        self._optimisers["generator"].step()
+        return adversarial, error.item()
+
+    def _backward(self, loss: Tensor) -> float:
+        value = loss.item()
+        if not math.isfinite(value):
+            raise diverged(f"a loss was no longer finite at scale {len(self._coarser)}, iteration {self.step}")
+        loss.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    def _noise(self) -> Tensor:
+        """[1, C, H + 10, W + 10], scaled by the amplitude."""
+        channels = self._target.real.shape[1]
+        noise = draw_noise(1, channels, self._size, coarsest=not self._coarser, random=self._random)
+        return self._target.amplitude * noise.to(self._target.real)
+
+    def _fake_input(self, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The generator's noisy input, [1, C, H + 10, W + 10], on a coarser output, and that output, [1, C, H, W]."""
+        if noise is None:
+            noise = self._noise()
+        if not self._coarser:
+            return noise, torch.zeros_like(self._target.real)
+        if self._bank is None:
+            drawn = draw(self._coarser, 1, random=self._random)  # [1, C, h, w]
+        else:
+            index = int(torch.randint(len(self._bank), (1,), generator=self._random))
+            drawn = self._bank[index : index + 1]
+        base = upscale(drawn, self._size)  # [1, C, h, w] -> [1, C, H, W]
         return pad(base) + noise, base
 
-    critic_steps_done = 0
-    for iteration in range(iterations):
-        if iteration == math.floor(iterations * preset.decay_at):
-            for optimiser in optimisers:
-                for group in optimiser.param_groups:
-                    group["lr"] *= preset.decay_factor
+    def state(self) -> dict[str, Tensor]:
+        """All that a training needs to go on from here, on the CPU; neither the image nor z* is part of it."""
+        state = {"step": torch.tensor(self.step), "random": self._random.get_state(), "bank_start": self._bank_start}
+        networks: dict[str, nn.Module] = {"critic": self.critic, "generator": self.generator}
+        for name, network in networks.items():
+            state |= {f"{name}.{key}": value for key, value in network.state_dict().items()}
+            moments = self._optimisers[name].state_dict()["state"]
+            state |= {f"{name}_adam.{index}.{key}": value for index, of in moments.items() for key, value in of.items()}
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
-        for _ in range(preset.critic_steps):
-            window = _Window.draw(size, preset.crop_px, random)
-            real = window.cut(target.real)  # [1, C, H, W] -> [1, C, c, c]
-            noisy, base = fake_input()
-            with torch.no_grad():
-                fake = generator(window.cut_padded(noisy), window.cut(base))  # -> [1, C, c, c]
-            critic_loss = critic(fake).mean() - critic(real).mean()
-            if critic_steps_done % preset.penalty_every == 0:
-                share = torch.rand(1, 1, 1, 1, generator=random)
-                penalty = gradient_penalty(critic, share * real + (1.0 - share) * fake)
-                critic_loss = critic_loss + preset.penalty_weight * preset.penalty_every * penalty
-            critic_steps_done += 1
-            _step(critic_optimiser, critic_loss, index, iteration)
-
-        critic.requires_grad_(False)  # its gradients are not wanted in the generator's steps, and cost a third of them
-        for _ in range(preset.generator_steps):
-            window = _Window.draw(size, preset.crop_px, random)
-            noisy, base = fake_input()
-            adversarial = -critic(generator(window.cut_padded(noisy), window.cut(base))).mean()
-            rebuilt = generator(window.cut_padded(target.rebuilt_noisy), window.cut(target.rebuilt_base))
-            error = F.mse_loss(rebuilt, window.cut(target.real))
-            _step(generator_optimiser, adversarial + preset.reconstruction_weight * error, index, iteration)
-        critic.requires_grad_(True)
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Goes back to where `state` was taken. Raises KeyError, ValueError or RuntimeError where it does not fit."""
+        self._random.set_state(state["bank_start"])
+        self._bank_start = state["bank_start"]
+        self._bank = _bank(self._coarser, self._preset.bank, self._random)
+        networks: dict[str, nn.Module] = {"critic": self.critic, "generator": self.generator}
+        for name, network in networks.items():
+            network.load_state_dict(_below(state, f"{name}."))
+            moments: dict[int, dict[str, Tensor]] = {}
+            for key, value in _below(state, f"{name}_adam.").items():
+                index, _, part = key.partition(".")
+                moments.setdefault(int(index), {})[part] = value
+            groups = self._optimisers[name].state_dict()["param_groups"]
+            self._optimisers[name].load_state_dict({"state": moments, "param_groups": groups})
+        self._random.set_state(state["random"])
+        self.step = int(state["step"])
 
 
-def gradient_penalty(critic: Critic, between: Tensor) -> Tensor:
-    """Mean over pixels of (|d sum(critic) / d pixel| - 1)^2, the norm taken over channels: [N, C, H, W] -> scalar.
-
-    between: points on the lines from real to fake images (Gulrajani et al. 2017, eq. 3). Theirs is the norm over the
-    whole image; SinGAN's, kept here, is over the channels at each pixel.
-    """
-    points = between.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(critic(points).sum(), points, create_graph=True)
-    norms = gradient.norm(2, dim=1)  # [N, C, H, W] -> [N, H, W]
-    penalty: Tensor = (norms - 1.0).square().mean()
-    return penalty
-
-
-def _step(optimiser: torch.optim.Optimizer, loss: Tensor, scale: int, iteration: int) -> None:
-    if not math.isfinite(loss.item()):
-        raise diverged(f"a loss was no longer finite at scale {scale}, iteration {iteration}")
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
+def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def diverged(what: str) -> SynthwardError:
@@ -130,18 +224,25 @@ def diverged(what: str) -> SynthwardError:
     )
 
 
-def _coarse_source(coarser: Sequence[Scale], bank: int | None, random: torch.Generator) -> Callable[[], Tensor]:
-    """Gives a coarser output [1, C, h, w] at each call: drawn anew, or picked from a bank drawn now."""
-    if bank is None or not coarser:
-        return lambda: draw(coarser, 1, random=random)
-    sizes = [min(_DRAWN_AT_ONCE, bank - start) for start in range(0, bank, _DRAWN_AT_ONCE)]
-    drawn = torch.cat([draw(coarser, size, random=random) for size in sizes])  # [bank, C, h, w]
+@contextmanager
+def _counted_as(passes: int, generator: ScaleGenerator) -> Iterator[None]:
+    """Within, one pass moves BatchNorm's running statistics as far as `passes` equal ones would."""
+    norms = [layer for layer in generator.trunk.layers if isinstance(layer, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0 - (1.0 - _MOMENTUM) ** passes
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.momentum = _MOMENTUM
 
-    def pick() -> Tensor:
-        index = int(torch.randint(bank, (1,), generator=random))
-        return drawn[index : index + 1]
 
-    return pick
+def _bank(coarser: Sequence[Scale], count: int | None, random: torch.Generator) -> Tensor | None:
+    """Coarser outputs to pick from, [count, C, h, w]; None where there is none, or each step draws its own."""
+    if count is None or not coarser:
+        return None
+    sizes = [min(DRAWN_AT_ONCE, count - start) for start in range(0, count, DRAWN_AT_ONCE)]
+    return torch.cat([draw(coarser, size, random=random) for size in sizes])
 
 
 @dataclass(frozen=True)
@@ -155,7 +256,9 @@ class _Window:
 
     @classmethod
     def draw(cls, size: tuple[int, int], crop_px: int | None, random: torch.Generator) -> _Window:
-        height, width = (side if crop_px is None else min(side, crop_px) for side in size)
+        if crop_px is None or crop_px >= max(size):
+            return cls(0, 0, *size)
+        height, width = (min(side, crop_px) for side in size)
         top = int(torch.randint(size[0] - height + 1, (1,), generator=random))
         left = int(torch.randint(size[1] - width + 1, (1,), generator=random))
         return cls(top, left, height, width)

@@ -30,7 +30,8 @@ class Quantiles(Document):
 
 class AuditReport(Document):
     """samples: of what was accepted, against all real images. between_patients: of each hold-out image against the
-    training images, which is how near two different patients come to one another."""
+    training images, which is how near two different patients come to one another. set_aside: training cases without a
+    generator, by case id, with the error code why; such a case has no pair in the release."""
 
     format: Literal["synthward.audit/1"] = "synthward.audit/1"
     max_correlation: float
@@ -41,6 +42,7 @@ class AuditReport(Document):
     samples: Quantiles
     between_patients: Quantiles
     seconds: dict[str, float]
+    set_aside: dict[str, str] = Field(default_factory=dict)
 
     def summary(self) -> AuditSummary:
         """What of this may leave: counts and the limit."""

@@ -67,7 +67,11 @@ class Screening:
         return tuple(Control(kind=kind, planted=planted[kind], found=found[kind]) for kind in PLANTED)
 
     def report(
-        self, controls: tuple[Control, ...], between_patients: Sequence[float], seconds: dict[str, float]
+        self,
+        controls: tuple[Control, ...],
+        between_patients: Sequence[float],
+        seconds: dict[str, float],
+        set_aside: dict[str, str],
     ) -> AuditReport:
         """The report. Raises screening.control-missed or screening.too-few-accepted: then nothing may leave."""
         missed = [c.kind for c in controls if c.found < CONTROL_FLOOR * c.planted or not c.planted]
@@ -93,6 +97,7 @@ class Screening:
             samples=quantiles(self._nearest),
             between_patients=quantiles(between_patients),
             seconds=seconds,
+            set_aside=set_aside,
         )
 
 

@@ -22,9 +22,10 @@ from site_node.cases import PrivateStore
 from site_node.jobs import Job, JobKind, JobState, Queue
 from site_node.policy import check, read_policy
 from site_node.settings import Home
-from site_node.status import LAST_ERROR_FILE, PROGRESS_FILE
+from site_node.status import LAST_ERROR_FILE, write_progress
 from site_node.work.measure_job import measure
 from site_node.work.release_job import make_release
+from site_node.work.time_left import TrainingProgress
 
 _log = structlog.get_logger("site.trainer")
 
@@ -36,14 +37,13 @@ def run_job(home: Home, job: Job) -> dict[str, Any]:
     policy = read_policy(home.policy_file)
     check(policy, study)  # again: the policy may have changed since the study was taken
 
-    def progress(stage: str, done: int, of: int) -> None:
-        line = {"job": job.job_id, "stage": stage, "done": done, "of": of}
-        write_atomic(home.private / PROGRESS_FILE, json.dumps(line).encode(), mode=0o600)
+    def progress(stage: str, done: int, of: int, training: TrainingProgress | None = None) -> None:
+        write_progress(home, job.job_id, stage, done, of, training)
 
     if job.kind is JobKind.RELEASE:
         make_release(
             store, site=home.membership().site, study=study, study_sha256=job.study_sha256, policy=policy,
-            progress=progress,
+            settings=home.settings(), progress=progress,
         )  # fmt: skip
         return {}
     order = MeasurementRequest.model_validate(job.payload)
@@ -64,7 +64,9 @@ def main(folder: str, job_id: str) -> int:
     try:
         queue.end(job_id, JobState.DONE, result=run_job(home, job))
     except SynthwardError as error:
-        state = JobState.FAILED if error.exit_code is ExitCode.INTERNAL else JobState.REFUSED
+        # A machine that lacks something has failed; a study that asks for what it may not have is refused.
+        ours = error.exit_code in (ExitCode.INTERNAL, ExitCode.UNAVAILABLE, ExitCode.STORAGE)
+        state = JobState.FAILED if ours else JobState.REFUSED
         _log.warning("job-ended", job=job_id, code=error.code, state=state.value)
         told = {"job": job_id, "code": error.code, "what": error.what, "why": error.why, "do": error.do}
         write_atomic(home.private / LAST_ERROR_FILE, json.dumps(told).encode(), mode=0o600)

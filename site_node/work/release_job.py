@@ -1,8 +1,8 @@
 """The release job: from a site's training cases to a screened draft that waits for its steward.
 
-For each training case: fit a generator (kept, so that a killed job goes on where it stopped), draw pairs, move their
-style towards the case, screen them one by one, and drop what is too near to a real image. One case's pixels and one
-generator are in memory at a time. Every reading of real pixels is in the ledger before it happens.
+Generators are fitted first (and kept, so that a killed job goes on where it stopped), then pairs are drawn, moved in
+style, screened one by one, and those too near to a real image dropped. A batch of samples and one generator are in
+memory at a time. Every reading of real pixels is in the ledger before it happens.
 """
 
 from __future__ import annotations
@@ -10,33 +10,45 @@ from __future__ import annotations
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from shared import __version__
 from shared.bundle import Manifest, PairEntry, entry, object_path, sorted_entries
 from shared.files import private_folder
-from shared.pairs import Pair
+from shared.pairs import Pair, Pixels
 from shared.privacy import AccessKind
 from shared.study import Study
 from site_node.airlock.workflow import Airlock, Release, release_folder
 from site_node.cases import Case, PrivateStore, holdout, ledger, training
 from site_node.cohort import Split, check_floor, check_size
 from site_node.dp.ledger import facts, record, statement
-from site_node.generators.presets import PRESETS
-from site_node.generators.singan_seg import SinGanSeg, train_case
 from site_node.policy import Policy, Terms, policy_sha256, terms
 from site_node.screening.copies import Bank
 from site_node.screening.report import Control
 from site_node.screening.screen import Screening
-from site_node.style.colour_and_texture import transfer
+from site_node.settings import Settings
+from site_node.style.interface import ACCESS, Style, another, prepare
+from site_node.style.stored import StoredMoments, moments_file, take
+from site_node.style.stored import load as load_moments
+from site_node.style.stored import save as save_moments
+from site_node.work.machine import Workers
+from site_node.work.sources import Well, source
+from site_node.work.time_left import TrainingProgress
 
 ATTEMPTS_PER_SAMPLE = 6
 CONTROL_CASES = 20
-Progress = Callable[[str, int, int], None]
+BATCH = 16  # samples that are drawn and styled together
+
+
+class Progress(Protocol):
+    """Told how far a job is; `training` while generators are fitted."""
+
+    def __call__(self, stage: str, done: int, of: int, training: TrainingProgress | None = None) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,7 @@ class _Job:
     study_sha256: str
     policy: Policy
     terms: Terms
+    settings: Settings
     release_id: str
     cases: list[Case]
     split: Split
@@ -66,6 +79,9 @@ class _Job:
                 subject=self.release_id,
             )  # fmt: skip
 
+    def note_training(self) -> None:
+        self.note("training_each" if self.study.generator.kind == "per_case" else "training", len(self.split.training))
+
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         start = time.monotonic()
@@ -76,9 +92,10 @@ class _Job:
 
 
 def make_release(
-    store: PrivateStore, *, site: str, study: Study, study_sha256: str, policy: Policy, progress: Progress
-) -> Release:
-    """Drafts and screens a release. Raises cohort.*, training.*, screening.*: then nothing was drafted.
+    store: PrivateStore, *, site: str, study: Study, study_sha256: str, policy: Policy, settings: Settings,
+    progress: Progress,
+) -> Release:  # fmt: skip
+    """Drafts and screens a release. Raises cohort.*, style.*, training.*, screening.*: then nothing was drafted.
 
     A job that was killed after it had drafted finds its release and leaves it alone: somebody may be reviewing it.
     """
@@ -89,20 +106,27 @@ def make_release(
     cases = store.cases()
     split = store.split(cases, policy.holdout_fraction)
     job = _Job(
-        store, site, study, study_sha256, policy, terms(policy, study), release_id, cases, split,
+        store, site, study, study_sha256, policy, terms(policy, study), settings, release_id, cases, split,
         progress, defaultdict(float),
     )  # fmt: skip
     check_floor(len(split.training), job.terms.min_patients)
     check_size(((case.height, case.width) for case in cases), study.image.size_px)
-    job.note("training", len(split.training))
-    if study.style.kind != "none":
-        job.note("style", len(split.training))
+    style = _style(job)
+    access = ACCESS[style.reads]
+    if access is not None:
+        job.note(access, len(split.training))
+    job.note_training()
     job.note("screening", len(split.training) + len(split.holdout))
+    origin = source(store, study, study_sha256, job.training(), Workers.of(settings))
+    with job.timed("train"):
+        set_aside = origin.train(lambda told: progress("train", told.done, told.of, told))
     with job.timed("screen"):
         screening = Screening(Bank(case.load_for(job.study.image).image for case in cases), job.terms.max_correlation)
-    entries = sorted_entries(_pairs(job, screening))[: study.release.max_pairs]
+    entries = sorted_entries(_pairs(job, origin.wells(), style, screening))[: study.release.max_pairs]
     with job.timed("screen"):
-        report = screening.report(*_yardsticks(job, screening), {k: round(v, 2) for k, v in job.seconds.items()})
+        report = screening.report(
+            *_yardsticks(job, screening), {k: round(v, 2) for k, v in job.seconds.items()}, dict(set_aside)
+        )
     with store.reading.begin() as connection:
         privacy = statement(facts(connection, ledger), job.release_id)
     manifest = Manifest(
@@ -115,6 +139,7 @@ def make_release(
         generator=study.generator.kind,
         preset=study.generator.preset,
         style=study.style.kind,
+        style_source=study.style.source,
         training_patients=len(split.training),
         policy_sha256=policy_sha256(policy),
         software=f"synthward/{__version__}",
@@ -126,54 +151,65 @@ def make_release(
     return Airlock(store).draft(manifest, report.model_dump(mode="json"), made_by="trainer")
 
 
-def _pairs(job: _Job, screening: Screening) -> Iterator[PairEntry]:
-    """Draws, styles, screens and writes pairs, case by case."""
+def _style(job: _Job) -> Style:
+    """The study's style, refused before anything is trained where the site lacks what it needs."""
+    settings, image = job.settings, job.study.image
+    stored = _moments(job) if job.study.style.source == "stored" else None
+    return prepare(
+        job.study.style, image, stored=stored, seed=job.store.seed("style", job.study_sha256),
+        weights=Path(settings.style_weights) if settings.style_weights else None,
+        public=Path(settings.style_images) if settings.style_images else None,
+    )  # fmt: skip
+
+
+def _moments(job: _Job) -> StoredMoments:
+    """The site's stored moments, taken from its training cases the first time."""
+    path = moments_file(job.store.folder, job.study.image.channels)
+    if not path.exists():
+        job.note("moments", len(job.split.training))
+        save_moments(path, take((case.patient, case.load_for(job.study.image).image) for case in job.training()))
+    return load_moments(path)
+
+
+def _pairs(job: _Job, wells: Iterator[Well], style: Style, screening: Screening) -> Iterator[PairEntry]:
+    """Draws, styles, screens and writes pairs, generator by generator."""
     folder = release_folder(job.store, job.release_id)
     shutil.rmtree(folder, ignore_errors=True)  # of a job that was killed before it drafted
     private_folder(folder / "objects")
     cases = job.training()
-    for done, case in enumerate(cases):
-        job.progress("train", done, len(cases))
-        real = case.load_for(job.study.image)
-        with job.timed("train"):
-            generator = _generator(job, case, real)
-        yield from _samples(job, screening, case, real, generator, folder)
-    job.progress("train", len(cases), len(cases))
-
-
-def _generator(job: _Job, case: Case, real: Pair) -> SinGanSeg:
-    """The case's generator: fitted now, or kept from before a kill. Generators are patient data."""
-    folder = private_folder(job.store.folder / "generators" / job.study_sha256[:16])
-    path = folder / f"{case.case_id}.safetensors"
-    if path.exists():
-        return SinGanSeg.load(path)
-    preset = PRESETS[job.study.generator.preset]
-    generator = train_case(real, preset, seed=job.store.seed("train", job.study_sha256, case.case_id))
-    generator.save(path)
-    return generator
-
-
-def _samples(
-    job: _Job, screening: Screening, case: Case, real: Pair, generator: SinGanSeg, folder: Path
-) -> Iterator[PairEntry]:
-    wanted = job.study.generator.samples_per_case
+    asked = job.study.generator.samples_per_case * len(cases)
     accepted = 0
-    for attempt in range(wanted * ATTEMPTS_PER_SAMPLE):
-        if accepted == wanted:
-            return
-        with job.timed("sample"):
-            pair = generator.sample(job.store.seed("sample", job.study_sha256, case.case_id, str(attempt)))
-        if job.study.style.kind != "none":
-            with job.timed("style"):
-                pair = transfer(pair, real.image, strength=job.study.style.strength)
-        with job.timed("screen"):
-            reason = screening.judge(pair)
-        if reason is None:
-            line, objects = entry(pair)
-            for name, data in objects.items():
-                object_path(folder, name).write_bytes(data)
-            accepted += 1
-            yield line
+    for well in wells:
+        missing, attempts = well.wanted, well.wanted * ATTEMPTS_PER_SAMPLE
+        while missing and attempts:
+            job.progress("sample", accepted, asked)
+            count = min(BATCH, missing, attempts)
+            for pair in _samples(job, well, attempts, count, style, cases):
+                with job.timed("screen"):
+                    reason = screening.judge(pair)
+                if reason is None:
+                    line, objects = entry(pair)
+                    for name, data in objects.items():
+                        object_path(folder, name).write_bytes(data)
+                    missing, accepted = missing - 1, accepted + 1
+                    yield line
+            attempts -= count
+    job.progress("sample", accepted, asked)
+
+
+def _samples(job: _Job, well: Well, attempt: int, count: int, style: Style, cases: list[Case]) -> list[Pair]:
+    """A batch of pairs in style. attempt: tells the batches of one generator apart."""
+    with job.timed("sample"):
+        pairs = well.draw(str(attempt), count)
+    with job.timed("style"):
+        seeds = [job.store.seed("style", job.study_sha256, well.name, str(attempt), str(i)) for i in range(count)]
+        references: list[Pixels] | None = None
+        if style.reads == "own case" and well.own is not None:
+            references = [cases[well.own].load_for(job.study.image).image] * count
+        elif style.reads == "other training cases":
+            lenders = [cases[another(len(cases), well.own, seed)] for seed in seeds]
+            references = [case.load_for(job.study.image).image for case in lenders]
+        return style.apply(pairs, references, seeds[0])
 
 
 def _yardsticks(job: _Job, screening: Screening) -> tuple[tuple[Control, ...], list[float]]:

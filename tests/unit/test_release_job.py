@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from shared.bundle import Manifest
 from shared.documents import canonical
-from shared.pairs import sha256_hex
+from shared.errors import SynthwardError
+from shared.pairs import Pair, sha256_hex
+from shared.study import Study
 from site_node.airlock.workflow import Airlock, release_folder
-from site_node.cases import PrivateStore
+from site_node.cases import PrivateStore, ledger
+from site_node.dp.ledger import facts
+from site_node.generators.cohort_presets import COHORT_PRESETS
+from site_node.generators.presets import PRESETS
+from site_node.screening.screen import Screening
+from site_node.settings import Settings
 from site_node.work.release_job import make_release
+from site_node.work.time_left import TrainingProgress
 from tests.helpers import manifest_of, noise_pair, png_objects, small_study
 from tests.sites import LENIENT
 
@@ -27,9 +40,166 @@ def test_a_job_that_was_killed_after_drafting_leaves_the_draft_alone(tmp_path: P
     Airlock(store).review(LENIENT, drafted.release_id, "ada")
 
     again = make_release(
-        store, site="north", study=study, study_sha256=sha256, policy=LENIENT, progress=lambda *_: None
+        store,
+        site="north",
+        study=study,
+        study_sha256=sha256,
+        policy=LENIENT,
+        settings=Settings(),
+        progress=lambda *_: None,
     )
 
     assert again.bundle_sha256 == drafted.bundle_sha256
     assert again.state.value == "in_review"
     assert {path.stem for path in folder.iterdir()} == set(objects)
+
+
+def lesion_pair(seed: int) -> Pair:
+    """A bright lesion on textured ground: of nobody, and like no other."""
+    random = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:64, 0:64]
+    lesion = np.hypot(rows - random.integers(20, 44), columns - random.integers(20, 44)) < random.integers(8, 16)
+    ground = np.kron(random.integers(20, 120, (8, 8, 3)), np.ones((8, 8, 1)))
+    image = np.where(lesion[:, :, None], 200, ground) + random.integers(0, 20, (64, 64, 3))
+    return Pair(image.astype(np.uint8), np.where(lesion, 255, 0).astype(np.uint8))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> PrivateStore:
+    """Eight patients, drawn."""
+    store = PrivateStore(tmp_path)
+    store.replace_cases(((f"patient-{i}", lesion_pair(i)) for i in range(8)), actor="test")
+    return store
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generators that are trained for a moment: what they draw does not matter here."""
+    cohort = replace(
+        COHORT_PRESETS["demo"],
+        layout_widths=(8, 8),
+        layout_critic_widths=(8, 8),
+        layout=replace(COHORT_PRESETS["demo"].layout, steps=2, batch=2),
+        labeller_steps=0,
+    )
+    monkeypatch.setitem(COHORT_PRESETS, "demo", cohort)
+    monkeypatch.setitem(PRESETS, "demo", replace(PRESETS["demo"], width=8, widest=8, iterations=(30, 8)))
+
+
+POLICY = LENIENT.model_copy(update={"generators": ("cohort", "per_case")})
+
+
+def release(store: PrivateStore, study: Study, told: list[tuple[str, int, int]] | None = None) -> Manifest:
+    """Makes a release and returns its manifest."""
+    stages: list[tuple[str, int, int]] = [] if told is None else told
+
+    def progress(stage: str, done: int, of: int, training: TrainingProgress | None = None) -> None:
+        stages.append((stage, done, of))
+
+    made = make_release(
+        store, site="north", study=study, study_sha256=sha256_hex(canonical(study)), policy=POLICY,
+        settings=Settings(workers=1), progress=progress,
+    )  # fmt: skip
+    return made.manifest
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("kind", "access"), [("cohort", "training"), ("per_case", "training_each")])
+def test_a_release_of_each_kind_says_what_was_read_for_it(store: PrivateStore, kind: str, access: str) -> None:
+    study = small_study(
+        generator={"kind": kind, "preset": "demo", "samples_per_case": 2},
+        style={"kind": "moments", "source": "cohort"}, release={"min_patients": 2, "max_correlation": 0.95},
+    )  # fmt: skip
+
+    manifest = release(store, study)
+
+    assert [a.kind for a in manifest.privacy.accesses] == [access, "style", "screening"]
+    assert (manifest.generator, manifest.style, manifest.style_source) == (kind, "moments", "cohort")
+    assert manifest.pairs
+    assert ("holds one patient's image" in manifest.privacy.label()) == (kind == "per_case")
+
+
+@pytest.mark.usefixtures("quick")
+def test_without_style_no_reading_for_style_is_claimed(store: PrivateStore) -> None:
+    study = small_study(style={"kind": "none"}, release={"min_patients": 2, "max_correlation": 0.95})
+
+    assert [a.kind for a in release(store, study).privacy.accesses] == ["training", "screening"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_stored_moments_are_taken_once_and_their_taking_is_in_the_ledger(store: PrivateStore) -> None:
+    style = {"kind": "moments", "source": "stored"}
+    first, second = (
+        small_study(study_id=name, style=style, release={"min_patients": 2, "max_correlation": 0.95})
+        for name in ("one", "two")
+    )
+    taken = release(store, first)
+    file = next(store.folder.glob("style-moments-*.json"))
+    written = file.read_bytes()
+
+    again = release(store, second)
+
+    assert "moments" in [a.kind for a in taken.privacy.accesses]
+    assert "moments" in [a.kind for a in again.privacy.accesses]
+    assert file.read_bytes() == written
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("kind", ["cohort", "per_case"])
+def test_a_job_that_was_killed_while_sampling_does_not_train_again(
+    store: PrivateStore, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = small_study(
+        generator={"kind": kind, "preset": "demo", "samples_per_case": 1},
+        style={"kind": "none"}, release={"min_patients": 2, "max_correlation": 0.95},
+    )  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(Screening, "judge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            release(store, study)
+    files = {path: path.stat().st_mtime_ns for path in (store.folder / "generators").rglob("*.safetensors")}
+
+    release(store, study)
+
+    assert files
+    assert {path: path.stat().st_mtime_ns for path in (store.folder / "generators").rglob("*.safetensors")} == files
+
+
+def test_a_style_that_the_site_cannot_do_is_refused_before_a_pixel_is_read(store: PrivateStore) -> None:
+    study = small_study(style={"kind": "gatys", "source": "public"}, release={"min_patients": 2})
+
+    with pytest.raises(SynthwardError) as caught:
+        release(store, study)
+
+    assert caught.value.code == "style.weights-missing"
+    with store.reading.begin() as connection:
+        assert facts(connection, ledger) == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_one_case_that_cannot_be_learnt_is_set_aside_and_named_at_the_site_alone(store: PrivateStore) -> None:
+    def speck(seed: int) -> Pair:
+        """A lesion of one pixel, which is gone at half the size."""
+        mask = np.zeros((64, 64), np.uint8)
+        mask[20, 20] = 255
+        return Pair(lesion_pair(seed).image, mask)
+
+    store.replace_cases(
+        [*((f"patient-{i}", lesion_pair(i)) for i in range(4)), *((f"speck-{i}", speck(i)) for i in range(8, 11))],
+        actor="test",
+    )
+    study = small_study(
+        generator={"kind": "per_case", "preset": "demo", "samples_per_case": 1},
+        style={"kind": "none"}, release={"min_patients": 1, "max_correlation": 0.95},
+    )  # fmt: skip
+    policy = POLICY.model_copy(update={"holdout_fraction": 0.2, "min_patients": 1})
+    made = make_release(
+        store, site="north", study=study, study_sha256=sha256_hex(canonical(study)), policy=policy,
+        settings=Settings(workers=1), progress=lambda *_: None,
+    )  # fmt: skip
+    report = made.report
+
+    specks = {case.case_id for case in store.cases() if case.patient.startswith("speck")}
+    assert set(report["set_aside"]) <= specks
+    assert set(report["set_aside"].values()) == {"training.mask-none"}
+    assert not any(case_id in canonical(made.manifest).decode() for case_id in specks)

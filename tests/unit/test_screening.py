@@ -124,7 +124,7 @@ def test_samples_are_accepted_or_rejected_for_their_reason(screening: Screening)
     assert screening.judge(Pair(REAL[0], MASK)) == "copy"
     assert screening.judge(Pair(STRANGERS[0], MASK)) == "duplicate"
     assert screening.judge(Pair(STRANGERS[1], MASK)) is None  # what was rejected for its mask was not yet seen
-    report = screening.report(screening.controls(REAL), [0.1, 0.2], {})
+    report = screening.report(screening.controls(REAL), [0.1, 0.2], {}, {})
     assert (report.sampled, report.accepted) == (6, 2)
     assert report.rejected == {"mask-empty": 1, "mask-full": 1, "copy": 1, "duplicate": 1}
     assert report.samples.high < LIMIT
@@ -154,7 +154,7 @@ def test_a_stricter_limit_rejects_more() -> None:
 
 def test_the_summary_that_leaves_counts_what_was_planted_and_found(screening: Screening) -> None:
     screening.judge(Pair(STRANGERS[0], MASK))
-    summary = screening.report(screening.controls(REAL), [], {}).summary()
+    summary = screening.report(screening.controls(REAL), [], {}, {}).summary()
     assert summary.planted == summary.planted_found == len(PLANTED) * len(REAL)
     assert (summary.sampled, summary.accepted, summary.max_correlation) == (1, 1, LIMIT)
 
@@ -164,7 +164,7 @@ def test_a_bank_that_cannot_see_its_planted_copies_blocks_the_release(bank: Bank
     blind = Screening(bank, LIMIT)
     blind.judge(Pair(STRANGERS[20], MASK))
     with pytest.raises(SynthwardError, match="exact, mirrored, turned") as caught:
-        blind.report(blind.controls(REAL), [], {})
+        blind.report(blind.controls(REAL), [], {}, {})
     assert caught.value.code == "screening.control-missed"
 
 
@@ -179,14 +179,14 @@ def test_one_blind_spot_is_enough_to_block_and_is_named(screening: Screening) ->
     blind = Screening(Unturned(REAL), LIMIT)
     blind.judge(Pair(STRANGERS[0], MASK))
     with pytest.raises(SynthwardError, match=r"not found: turned \[") as caught:
-        blind.report(blind.controls(REAL), [], {})
+        blind.report(blind.controls(REAL), [], {}, {})
     assert caught.value.code == "screening.control-missed"
 
 
 def test_a_control_that_planted_nothing_vouches_for_nothing(screening: Screening) -> None:
     screening.judge(Pair(STRANGERS[0], MASK))
     with refused("screening.control-missed"):
-        screening.report(screening.controls([]), [], {})
+        screening.report(screening.controls([]), [], {}, {})
 
 
 def test_images_that_are_nearly_flat_cannot_vouch_for_the_screening(screening: Screening) -> None:
@@ -194,11 +194,11 @@ def test_images_that_are_nearly_flat_cannot_vouch_for_the_screening(screening: S
     own = Screening(Bank([flat, *REAL]), LIMIT)
     own.judge(Pair(STRANGERS[0], MASK))
     with refused("screening.control-missed"):
-        own.report(own.controls([flat]), [], {})
+        own.report(own.controls([flat]), [], {}, {})
 
 
 def test_a_release_without_one_accepted_sample_is_blocked(screening: Screening) -> None:
     for image in REAL:
         assert screening.judge(Pair(image, MASK)) == "copy"
     with refused("screening.too-few-accepted"):
-        screening.report(screening.controls(REAL), [], {})
+        screening.report(screening.controls(REAL), [], {}, {})

@@ -1,0 +1,68 @@
+"""The file of a training's state between two steps: whose it is, when it is due, and how it is written.
+
+A file of another training, preset or version is ignored, and the log says so: the training starts anew. It is patient
+data, as every generator is, and is removed when its training ends.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import structlog
+from torch import Tensor
+
+from shared.files import write_private
+
+EVERY_S = 60.0
+_log = structlog.get_logger("generators")
+
+
+class CheckpointFile:
+    """One training's checkpoint, or none where path is None.
+
+    fingerprint: of all that the training depends on; a file with another one is somebody else's.
+    """
+
+    def __init__(self, path: Path | None, fingerprint: str, every_s: float = EVERY_S) -> None:
+        """every_s: seconds between two writings."""
+        self._path, self._fingerprint, self._every_s = path, fingerprint, every_s
+        self._written = time.monotonic()
+
+    def read(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """What was saved last, description and tensors; None where there is nothing to go on from."""
+        if self._path is None or not self._path.exists():
+            return None
+        try:
+            with safetensors.safe_open(self._path, framework="pt") as file:
+                description = json.loads((file.metadata() or {})["synthward"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if description["fingerprint"] == self._fingerprint:
+                return description, tensors
+            _log.warning("a checkpoint of another case, preset or version is ignored: training starts anew")
+        except (safetensors.SafetensorError, KeyError, TypeError, ValueError):
+            _log.warning("a damaged checkpoint is ignored: training starts anew")
+        return None
+
+    def due(self) -> bool:
+        """Whether it is time to write again."""
+        return self._path is not None and time.monotonic() - self._written >= self._every_s
+
+    def write(self, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Replaces what was saved, whole or not at all. Raises SynthwardError storage.full."""
+        if self._path is None:
+            return
+        told = json.dumps({**description, "fingerprint": self._fingerprint})
+        kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        write_private(self._path, safetensors.torch.save(kept, {"synthward": told}))
+        self._written = time.monotonic()
+
+    def remove(self) -> None:
+        """Once nothing is to be gone on from."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
