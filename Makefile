@@ -11,6 +11,12 @@ SIZE ?=
 PRESET ?=
 STEPS ?=
 OUT ?= build/demo
+# make bench NAME=singan
+NAME ?=
+SEEDS ?=
+SIZES ?=
+PARTS ?=
+SHARE ?=
 option = $(if $(2),--$(1) $(2))
 
 .PHONY: install demo test lint bench format proto clean
@@ -36,8 +42,9 @@ lint: install
 	$(BIN)/lint-imports
 
 # make bench NAME=demo: long figures, written to build/bench/NAME.json and printed as a table.
+# make bench NAME=singan DATA=dir CASES=200 SEEDS=3 SIZES=64,128 PARTS=timing,worker,real,per_case,cohort SHARE=0.05
 bench: install
-	$(BIN)/python -m tests.benchmarks $(NAME)
+	$(BIN)/python -m tests.benchmarks $(NAME) $(call option,data,$(DATA)) $(call option,cases,$(CASES)) $(call option,seeds,$(SEEDS)) $(call option,sizes,$(SIZES)) $(call option,parts,$(PARTS)) $(call option,share,$(SHARE)) $(call option,preset,$(PRESET)) $(call option,steps,$(STEPS))
 
 format: install
 	$(BIN)/ruff format .

@@ -1,23 +1,28 @@
-"""python -m tests.benchmarks NAME: runs one benchmark and writes build/bench/NAME.json."""
+"""python -m tests.benchmarks NAME [options]: runs one benchmark and writes build/bench/NAME.json."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import demo
+from tests.benchmarks import demo, singan
 from tests.benchmarks.harness import Claim, Row, write
 
-BENCHMARKS: dict[str, Callable[[], tuple[list[Row], list[Claim]]]] = {"demo": demo.measure}
+BENCHMARKS: dict[str, Callable[[argparse.Namespace], tuple[list[Row], list[Claim]]]] = {
+    "demo": lambda _: demo.measure(),
+    "singan": lambda options: singan.measure(singan.options_of(options)),
+}
 
 
 def main() -> int:
-    """0 when the benchmark ran, whether or not its claims are met."""
-    if len(sys.argv) != 2 or sys.argv[1] not in BENCHMARKS:
-        sys.stderr.write(f"name a benchmark: make bench NAME={'|'.join(BENCHMARKS)}\n")
-        return 2
-    name = sys.argv[1]
-    sys.stdout.write(f"written: {write(name, *BENCHMARKS[name]())}\n")
+    """0 when the benchmark ran, whether or not its claims are met; 2 for a name or an option that is not there."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
+    names = parser.add_subparsers(dest="name", required=True)
+    by_name = {name: names.add_parser(name) for name in BENCHMARKS}
+    singan.add_options(by_name["singan"])
+    options = parser.parse_args()
+    sys.stdout.write(f"written: {write(options.name, *BENCHMARKS[options.name](options))}\n")
     return 0
 
 

@@ -53,6 +53,11 @@ def at_most(name: str, limit: float, unit: str, value: float) -> Claim:
     return Claim(name, f"<= {limit:g} {unit}", round(value, 3), value <= limit)
 
 
+def at_least(name: str, limit: float, unit: str, value: float) -> Claim:
+    """A claim that a figure reaches a limit."""
+    return Claim(name, f">= {limit:g} {unit}", round(value, 3), value >= limit)
+
+
 def environment() -> dict[str, object]:
     """The machine, the versions, and the commit (with a mark when the tree differs from it)."""
     commit = _git("rev-parse", "--short=12", "HEAD") + ("+changes" if _git("status", "--porcelain") else "")

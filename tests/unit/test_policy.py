@@ -35,6 +35,13 @@ policies = st.builds(
     required_approvals=st.integers(1, 5),
 )
 
+KINDS = ["cohort", "per_case"]
+STYLES = [
+    {"kind": "none"},
+    {"kind": "moments", "source": "cohort"},
+    {"kind": "moments", "source": "public"},
+]
+
 
 @st.composite
 def studies(draw: st.DrawFn) -> Study:
