@@ -8,6 +8,7 @@ STAMP := $(VENV)/.installed
 DATA ?=
 CASES ?=
 SIZE ?=
+GENERATOR ?=
 PRESET ?=
 STEPS ?=
 OUT ?= build/demo
@@ -30,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: install
-	$(BIN)/python -m deploy.demo $(call option,data,$(DATA)) $(call option,cases,$(CASES)) $(call option,size,$(SIZE)) $(call option,preset,$(PRESET)) $(call option,steps,$(STEPS)) --out $(OUT)
+	$(BIN)/python -m deploy.demo $(call option,data,$(DATA)) $(call option,cases,$(CASES)) $(call option,size,$(SIZE)) $(call option,generator,$(GENERATOR)) $(call option,preset,$(PRESET)) $(call option,steps,$(STEPS)) --out $(OUT)
 
 test: install
 	$(BIN)/python -m pytest

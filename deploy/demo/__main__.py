@@ -1,6 +1,6 @@
 """The one-machine demo: a whole study over three sites, each party in its own processes, in one command.
 
-    python -m deploy.demo [--data DIR DIR DIR] [--cases N] [--size PX] [--preset NAME] [--out build/demo]
+    python -m deploy.demo [--data DIR DIR DIR] [--cases N] [--size PX] [--generator KIND] [--preset NAME] [--out build/demo]
 
 Writes OUT/report.html, OUT/summary.json and OUT/dataset/, and stops everything that it started, also on Ctrl-C and on
 failure. Working folders and logs stay under OUT/work for whoever wants to look.
@@ -174,6 +174,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, nargs="*", default=[], help="folders with images/ and masks/, one a site")
     parser.add_argument("--cases", type=int, default=12, help="cases a site")
     parser.add_argument("--size", type=int, default=64, help="side of the study's images in pixels")
+    parser.add_argument("--generator", choices=("cohort", "per_case"), default="cohort")
     parser.add_argument("--preset", choices=("demo", "fast", "faithful"), default="demo")
     parser.add_argument("--samples", type=int, default=5, help="pairs for each training case")
     parser.add_argument("--steps", type=int, default=70, help="optimiser steps of UNet++ in every arm")

@@ -31,6 +31,7 @@ closes = "{closes.isoformat()}"
 size_px = {options.size}
 
 [generator]
+kind = "{options.generator}"
 preset = "{options.preset}"
 samples_per_case = {options.samples}
 
@@ -52,6 +53,7 @@ def demo_policy(path: Path) -> None:
         "stewards": f'["{STEWARD}"]',
         "min_patients": str(MIN_PATIENTS),
         "min_holdout_patients": str(MIN_HOLDOUT_PATIENTS),
+        "generators": '["cohort", "per_case"]',
     }
     text = path.read_text(encoding="utf-8")
     for key, value in changes.items():

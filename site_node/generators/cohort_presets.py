@@ -31,7 +31,7 @@ FAST = CohortPreset(
     layout_px=32,
     layout_widths=(96, 64, 48, 24),
     layout_critic_widths=(24, 48, 64, 96),
-    layout=Schedule(steps=1200, batch=32, learning_rate=5e-3, penalty=1.0, penalty_every=4),
+    layout=Schedule(steps=2000, batch=32, learning_rate=5e-3, penalty=1.0, penalty_every=4),
     detail_width=40,
     detail_critic_widths=(32, 48, 64),
     detail=Schedule(steps=600, batch=16, learning_rate=5e-3, penalty=2.0, penalty_every=4, reconstruction=10.0),
@@ -42,8 +42,8 @@ FAST = CohortPreset(
 DEMO = replace(
     FAST,
     name="demo",
-    layout=replace(FAST.layout, steps=300, batch=16),
-    detail=replace(FAST.detail, steps=60, batch=8),
+    layout=replace(FAST.layout, steps=220, batch=16),
+    detail=replace(FAST.detail, steps=40, batch=8),
     labeller_steps=60,
 )
 
