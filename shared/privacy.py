@@ -17,7 +17,7 @@ NotCovered = Literal["singling-out", "steward-choice", "timing-and-size", "metri
 
 # A statement travels as codes and is put into words where it is read: a site has no free text to send.
 ACCESS_WORDS: dict[AccessKind, str] = {
-    "training": "one generator was fitted to all of the site's training cases together",
+    "training": "a generator, and a segmenter that draws its masks, were fitted to all of the site's training cases",
     "training_each": "a generator was fitted to each training case alone, and so holds that patient's image",
     "style": "colours or textures of samples were moved towards those of training cases",
     "moments": "mean and spread of colour were averaged over training patients, and samples were moved towards them",

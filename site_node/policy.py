@@ -29,6 +29,7 @@ class Policy(Document):
     min_holdout_patients: int = Field(default=10, ge=1)
     holdout_fraction: float = Field(default=0.3, gt=0.0, lt=1.0)
     max_image_size_px: int = Field(default=512, ge=32, le=512)
+    keep_generators_days: int = Field(default=30, ge=0, le=3650)
     max_samples_per_case: int = Field(default=10, ge=1, le=100)
     max_evaluation_steps: int = Field(default=5_000, ge=1)
     max_measurements: int = Field(default=40, ge=1, le=10_000)
@@ -46,6 +47,7 @@ COMMENTS = {
     "min_holdout_patients": "Fewest hold-out patients behind a metric that leaves.",
     "holdout_fraction": "Share of patients that no generator ever sees.",
     "max_image_size_px": "Largest image side that a study may ask for.",
+    "keep_generators_days": "Days after its last use until a study's generators and checkpoints are deleted.",
     "max_samples_per_case": "Most pairs that a study may draw for each training case.",
     "max_evaluation_steps": "Most optimiser steps that a study may run here on real cases.",
     "max_measurements": "Most networks that may be scored on the hold-out for one study; each reads it once more.",
@@ -90,11 +92,13 @@ def check(policy: Policy, study: Study, *, now: datetime | None = None) -> None:
     if study.privacy.mode not in policy.privacy_modes:
         raise SynthwardError("policy.privacy-mode", f"the study's mode is {study.privacy.mode}", do=ask)
     if study.privacy.mode == "dp":
+        each = "one generator for one image has a training set of one: no epsilon means anything there"
+        cohort = "this version trains the cohort's generator without noise, so that it has no epsilon to state"
         raise SynthwardError(
             "policy.dp-unavailable",
             f"the study asks for differential privacy with the generator {study.generator.kind}",
-            why="one generator for one image has a training set of one: no epsilon means anything there",
-            do="a study in mode dp needs a generator of the whole cohort, which this version does not have",
+            why=each if study.generator.kind == "per_case" else cohort,
+            do="ask the study's lead for a study in mode audited, if the hospital takes part in those",
         )
     if study.generator.kind not in policy.generators:
         raise SynthwardError("policy.generator", f"the study's generator is {study.generator.kind}", do=ask)

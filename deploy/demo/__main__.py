@@ -1,6 +1,6 @@
 """The one-machine demo: a whole study over three sites, each party in its own processes, in one command.
 
-    python -m deploy.demo [--data DIR DIR DIR] [--cases N] [--size PX] [--generator KIND] [--preset NAME] [--out build/demo]
+    python -m deploy.demo [--data DIR DIR DIR] [--cases N] [--size PX] [--generator KIND] [--preset NAME] [--out DIR]
 
 Writes OUT/report.html, OUT/summary.json and OUT/dataset/, and stops everything that it started, also on Ctrl-C and on
 failure. Working folders and logs stay under OUT/work for whoever wants to look.

@@ -9,6 +9,7 @@ import fcntl
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import structlog
@@ -23,9 +24,12 @@ from shared.supervise import Child
 from site_node.airlock.workflow import Airlock
 from site_node.cases import PrivateStore
 from site_node.jobs import Queue
+from site_node.policy import read_policy
 from site_node.settings import Home
+from site_node.work.expiry import delete_expired
 
 _POLL_S = 0.5
+_EXPIRY_EVERY_S = 3600.0
 _log = structlog.get_logger("site.trainer")
 
 
@@ -39,9 +43,13 @@ def serve(home: Home) -> None:
         queue, store = Queue(home.exchange), PrivateStore(home.private)
         queue.requeue_running()
         child: Child | None = None
+        looked_at = float("-inf")
         try:
             while not stop.wait(_POLL_S):
                 settle_releases(home, store, queue)
+                if child is None and time.monotonic() - looked_at >= _EXPIRY_EVERY_S:
+                    looked_at = time.monotonic()
+                    delete_expired(store, read_policy(home.policy_file).keep_generators_days)
                 if child is not None and not child.running():
                     child = None
                     queue.requeue_running()  # a job that ended has written so; one that died is still "running"

@@ -134,12 +134,14 @@ def test_a_study_closes_to_the_second() -> None:
         check(OPEN, study, now=study.closes)
 
 
-def test_differential_privacy_that_would_be_empty_is_refused_with_its_reason() -> None:
-    study = make_study(privacy={"mode": "dp", "epsilon": 1.0, "delta": 1e-6})
+@pytest.mark.parametrize(("kind", "why"), [("per_case", "training set of one"), ("cohort", "without noise")])
+def test_differential_privacy_that_would_be_empty_is_refused_with_its_reason(kind: str, why: str) -> None:
+    study = make_study(privacy={"mode": "dp", "epsilon": 1.0, "delta": 1e-6}, generator={"kind": kind})
+    willing = OPEN.model_copy(update={"privacy_modes": ("audited", "dp"), "generators": ("cohort", "per_case")})
     with pytest.raises(SynthwardError) as caught:
-        check(OPEN.model_copy(update={"privacy_modes": ("audited", "dp")}), study)
+        check(willing, study)
     assert caught.value.code == "policy.dp-unavailable"
-    assert "training set of one" in caught.value.why
+    assert why in caught.value.why
     assert caught.value.do
 
 
