@@ -18,6 +18,7 @@ from shared.supervise import Child
 _BIN = Path(sys.executable).parent
 _running: set[subprocess.Popen[str]] = set()
 _lock = threading.Lock()
+_stopping = threading.Event()
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,14 @@ class Party:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         with _lock:
             _running.add(process)
+            if _stopping.is_set():
+                process.terminate()
         try:
             stdout, stderr = process.communicate()
+        except (KeyboardInterrupt, SystemExit):
+            process.terminate()  # a signal to the demo alone has not reached its command
+            process.wait()
+            raise
         finally:
             with _lock:
                 _running.discard(process)
@@ -62,8 +69,9 @@ class SiteParty(Party):
 
 
 def stop_commands() -> None:
-    """Ends commands that are still running, when the demo is cut short."""
+    """Ends commands that are still running, or that a thread still starts, when the demo is cut short."""
     with _lock:
+        _stopping.set()
         for process in _running:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()

@@ -181,11 +181,12 @@ def test_no_file_name_or_patient_key_left_a_site(out: Path, sent: bytes) -> None
         assert name.encode() not in sent
 
 
-def test_ctrl_c_leaves_no_process_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", ["study", "training"])
+def test_ctrl_c_leaves_no_process_behind(tmp_path: Path, stage: str) -> None:
     process = demo(tmp_path / "out")
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith("· study"):
+        if line.startswith(f"· {stage}"):
             break
     assert left_behind(tmp_path / "out")
     process.send_signal(signal.SIGINT)
