@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
 from typing import Any
 
 from shared import journal
 from shared.errors import SynthwardError
-from shared.files import write_private
 from shared.release import State
 from site_node.airlock.workflow import Airlock, check_objects
 from site_node.cases import PrivateStore
@@ -17,12 +15,9 @@ from site_node.cases import journal as private_journal
 from site_node.jobs import Job, JobKind, JobState, Queue
 from site_node.policy import read_policy
 from site_node.settings import Home
-from site_node.work.time_left import TrainingProgress, in_words
+from site_node.work.told import LAST_ERROR_FILE, read_progress
 
 _POLL_S = 0.5
-# Written by the trainer for people at the site; neither ever leaves it.
-PROGRESS_FILE = "progress.json"
-LAST_ERROR_FILE = "last_error.json"
 
 
 def read_status(home: Home) -> dict[str, Any]:
@@ -68,29 +63,6 @@ def read_status(home: Home) -> dict[str, Any]:
         ],
         "egress": queue.egress(),
     }
-
-
-def write_progress(
-    home: Home, job_id: str, stage: str, done: int, of: int, training: TrainingProgress | None = None
-) -> None:
-    """Says how far a job is: at a stage of its own, or in its training, whose cases are then what is counted."""
-    told = {"job": job_id, "stage": stage, "done": done, "of": of} | (asdict(training) if training else {})
-    write_private(home.private / PROGRESS_FILE, json.dumps(told).encode())
-
-
-def read_progress(home: Home, running: set[str]) -> dict[str, Any] | None:
-    """How far the running job is, with the time left in words where it is known; None where none runs."""
-    path = home.private / PROGRESS_FILE
-    if not path.exists():
-        return None
-    told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if told["job"] not in running:
-        return None
-    if told.get("seconds_left") is not None:
-        since_s = max(0.0, time.time() - path.stat().st_mtime)
-        told["seconds_left"] = round(max(0.0, told["seconds_left"] - since_s))
-        told["left"] = in_words(told["seconds_left"])
-    return told
 
 
 def wait_for_release(home: Home, state: str, *, timeout_s: float) -> None:

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 import stamina
+from hypothesis import settings
 
 from tests.helpers import Coordinator, running
+
+# Machines are shared: how long an example takes says nothing of the code.
+settings.register_profile("shared-machine", deadline=None)
+settings.load_profile("shared-machine")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from shared.study import ImageSpec
-from site_node.generators.presets import DEMO
+from site_node.generators.per_case.presets import DEMO
 from site_node.work.case_training import CaseToTrain
 
 SIZE_PX = 32

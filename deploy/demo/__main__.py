@@ -20,7 +20,7 @@ from pathlib import Path
 from deploy.demo.data import phantom_folders, real_folders
 from deploy.demo.figures import write_outputs
 from deploy.demo.meter import Meter
-from deploy.demo.parties import Party, SiteParty, stop_commands
+from deploy.demo.parties import Party, SiteParty, end_children, stop_commands
 from deploy.demo.relay import Relay
 from deploy.demo.study import STEWARD, demo_policy, write_study
 from deploy.demo.together import each
@@ -53,6 +53,7 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     work = out / "work"
     work.mkdir(parents=True)
     meter = Meter()
+    stack.callback(end_children)
     stack.callback(meter.close)
     stack.callback(stop_commands)
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from deploy.demo.relay import Relay
 from shared.errors import CODES, SynthwardError
 from shared.supervise import Child
@@ -75,6 +77,17 @@ def stop_commands() -> None:
         for process in _running:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
+
+
+def end_children() -> None:
+    """Ends what is left below this process: an interruption may fall between a command's start and its being known."""
+    left = psutil.Process().children(recursive=True)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in psutil.wait_procs(left, timeout=10.0)[1]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def _error(program: str, arguments: tuple[str, ...], stderr: str) -> SynthwardError:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from shared.errors import SynthwardError
 from shared.pairs import Pair, Pixels
-from site_node.generators.pyramid import Size, pad
 
 
 def check_case(pair: Pair) -> None:
@@ -93,14 +92,3 @@ def digest(purpose: str, seed: int, *secrets: bytes) -> bytes:
 def stream(purpose: str, seed: int, *secrets: bytes) -> torch.Generator:
     """A stream of its own for each purpose, so that sampling with the training's seed repeats nothing of it."""
     return torch.Generator().manual_seed(int.from_bytes(digest(purpose, seed, *secrets)[:8], "big", signed=True))
-
-
-def rebuilding_noise(channels: int, size: Size, seed: int, *secrets: bytes) -> Tensor:
-    """z*, the noise that shall give back the case: float32 [1, C, H + 10, W + 10], one channel broadcast, zero border.
-
-    By NumPy's PCG64 from 256 bits and in a stream of its own: torch's CPU generator starts from 32 bits, which can be
-    tried out, and its state, which checkpoints hold, can be run backwards.
-    """
-    random = np.random.default_rng(int.from_bytes(digest("rebuild", seed, *secrets), "big"))
-    noise = torch.from_numpy(random.standard_normal((1, 1, *size), dtype=np.float32))
-    return pad(noise).expand(-1, channels, -1, -1)  # [1, 1, H, W] -> [1, C, H + 10, W + 10]

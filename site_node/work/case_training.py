@@ -17,9 +17,9 @@ from shared.errors import SynthwardError
 from shared.pairs import Pair
 from shared.study import ImageSpec
 from site_node.cases import Case
-from site_node.generators.plan import Progress
-from site_node.generators.presets import Preset
-from site_node.generators.singan_seg import train_case
+from site_node.generators.per_case.presets import Preset
+from site_node.generators.per_case.singan_seg import train_case
+from site_node.generators.progress import Progress
 
 Tell = Callable[[Progress], None]
 

@@ -22,10 +22,10 @@ from site_node.cases import PrivateStore
 from site_node.jobs import Job, JobKind, JobState, Queue
 from site_node.policy import check, read_policy
 from site_node.settings import Home
-from site_node.status import LAST_ERROR_FILE, write_progress
 from site_node.work.measure_job import measure
 from site_node.work.release_job import make_release
 from site_node.work.time_left import TrainingProgress
+from site_node.work.told import LAST_ERROR_FILE, write_progress
 
 _log = structlog.get_logger("site.trainer")
 

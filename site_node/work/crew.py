@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from site_node.generators.plan import Progress
+from site_node.generators.progress import Progress
 from site_node.work.case_training import Task, Train
 from site_node.work.machine import Workers, lay_out, pick_device
 from site_node.work.pool import train_in_processes

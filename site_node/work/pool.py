@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 
 from shared.supervise import die_with_parent
-from site_node.generators.plan import Progress
+from site_node.generators.progress import Progress
 from site_node.work.case_training import Ending, Task, Train
 from site_node.work.schedule import Schedule
 

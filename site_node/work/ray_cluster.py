@@ -21,7 +21,7 @@ import structlog
 import torch
 
 from shared.errors import SynthwardError
-from site_node.generators.plan import Progress
+from site_node.generators.progress import Progress
 from site_node.work.case_training import Ending, Task, Train
 from site_node.work.case_worker import answer
 from site_node.work.machine import PROCESS_BYTES, Workers, at_once

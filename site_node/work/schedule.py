@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from site_node.generators.presets import Preset
+from site_node.generators.per_case.presets import Preset
 from site_node.work.case_training import DEVICE, KILLED, MEMORY, CaseToTrain, Ending, Task
 
 _OF_THE_CASE = "training."

@@ -17,12 +17,12 @@ from shared.files import private_folder
 from shared.pairs import LazyPairs, Pair
 from shared.study import Study
 from site_node.cases import Case, PrivateStore
-from site_node.generators.cohort import CohortGenerator
-from site_node.generators.cohort_presets import COHORT_PRESETS, with_half_the_batch
-from site_node.generators.cohort_training import train_cohort
-from site_node.generators.plan import Progress
-from site_node.generators.presets import PRESETS
-from site_node.generators.singan_seg import SinGanSeg
+from site_node.generators.cohort.generator import CohortGenerator
+from site_node.generators.cohort.presets import COHORT_PRESETS, with_half_the_batch
+from site_node.generators.cohort.training import train_cohort
+from site_node.generators.per_case.presets import PRESETS
+from site_node.generators.per_case.singan_seg import SinGanSeg
+from site_node.generators.progress import Progress
 from site_node.work.case_training import DEVICE, MEMORY, CaseToTrain, generator_file, of_the_machine
 from site_node.work.machine import Workers, pick_device
 from site_node.work.time_left import Estimate, TrainingProgress

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from shared.errors import SynthwardError
 from shared.files import private_folder, write_private
-from site_node.generators.plan import CasePlan, Progress, plan_case
-from site_node.generators.presets import Preset
+from site_node.generators.per_case.plan import CasePlan, plan_case
+from site_node.generators.per_case.presets import Preset
+from site_node.generators.progress import Progress
 from site_node.work.case_training import CaseToTrain, Task, Train, checkpoint_file, generator_file, train_one
 from site_node.work.crew import hired
 from site_node.work.machine import Workers

@@ -24,8 +24,8 @@ from pathlib import Path
 import torch
 
 from shared.pairs import Pair
-from site_node.generators.cohort_presets import COHORT_PRESETS
-from site_node.generators.presets import FAITHFUL, PRESETS
+from site_node.generators.cohort.presets import COHORT_PRESETS
+from site_node.generators.per_case.presets import FAITHFUL, PRESETS
 from tests.benchmarks import singan_arms as arms
 from tests.benchmarks import singan_quality as quality
 from tests.benchmarks import singan_report as report

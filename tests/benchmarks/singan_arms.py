@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from shared.errors import SynthwardError
 from shared.pairs import Pair, resize_pair, with_channels
 from shared.segmenter import predict
-from site_node.generators.cohort import CohortGenerator
-from site_node.generators.cohort_presets import CohortPreset
-from site_node.generators.cohort_training import train_cohort
+from site_node.generators.cohort.generator import CohortGenerator
+from site_node.generators.cohort.presets import CohortPreset
+from site_node.generators.cohort.training import train_cohort
 from site_node.generators.inputs import stream
-from site_node.generators.plan import Progress
-from site_node.generators.presets import Preset
-from site_node.generators.pyramid import draw
-from site_node.generators.singan_seg import SinGanSeg, train_case
+from site_node.generators.per_case.presets import Preset
+from site_node.generators.per_case.pyramid import draw
+from site_node.generators.per_case.singan_seg import SinGanSeg, train_case
+from site_node.generators.progress import Progress
 from site_node.intake.folders import IntakeLimits, load_case, read_folder
 from site_node.phantoms.scenes import write_site
 from tests.benchmarks.singan_quality import binarity

@@ -17,11 +17,12 @@ import torch.nn.functional as F
 
 from shared.pairs import Pair
 from site_node.generators.inputs import arrays_of, as_tensor
-from site_node.generators.plan import plan_case
-from site_node.generators.presets import FAITHFUL, Preset
-from site_node.generators.pyramid import BlockConfig, Critic, Norm, Scale, ScaleGenerator, draw, folded, pad, upscale
-from site_node.generators.singan_seg import train_case
-from site_node.generators.training import ScaleTraining, Target
+from site_node.generators.per_case.plan import plan_case
+from site_node.generators.per_case.presets import FAITHFUL, Preset
+from site_node.generators.per_case.pyramid import BlockConfig, Critic, Norm, Scale, ScaleGenerator, draw, folded, pad
+from site_node.generators.per_case.singan_seg import train_case
+from site_node.generators.per_case.training import ScaleTraining, Target
+from site_node.generators.scaling import upscale
 from tests import reference_singan as reference
 from tests.benchmarks.singan_arms import peak_mb
 

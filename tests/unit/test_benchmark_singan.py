@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from shared.pairs import Pair
-from site_node.generators.presets import FAITHFUL
+from site_node.generators.per_case.presets import FAITHFUL
 from tests.benchmarks import singan, singan_arms, singan_quality, singan_report, singan_timing
 from tests.benchmarks.singan_report import Figure, Figures
 from tests.helpers import noise_pair

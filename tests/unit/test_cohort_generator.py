@@ -16,16 +16,17 @@ from hypothesis import strategies as st
 
 from shared.errors import SynthwardError
 from shared.pairs import Pair
-from site_node.generators import cohort_training
-from site_node.generators.adversarial import Training, rate_share, zero_centred
 from site_node.generators.checkpoint_file import CheckpointFile
-from site_node.generators.cohort import CohortGenerator
-from site_node.generators.cohort_networks import DetailCritic, DetailGenerator, LayoutCritic, LayoutGenerator
-from site_node.generators.cohort_presets import DEMO
-from site_node.generators.cohort_scales import Reals, sizes_of
-from site_node.generators.cohort_training import train_cohort
-from site_node.generators.differentiable_augment import Augmentation, turned
-from site_node.generators.plan import Progress
+from site_node.generators.cohort import training as cohort_training
+from site_node.generators.cohort.adversarial import Training, rate_share, zero_centred
+from site_node.generators.cohort.augmentation import Augmentation, turned
+from site_node.generators.cohort.generator import CohortGenerator
+from site_node.generators.cohort.labeller import train_labeller
+from site_node.generators.cohort.networks import DetailCritic, DetailGenerator, LayoutCritic, LayoutGenerator
+from site_node.generators.cohort.presets import DEMO
+from site_node.generators.cohort.scales import Reals, sizes_of
+from site_node.generators.cohort.training import train_cohort
+from site_node.generators.progress import Progress
 
 TINY = replace(
     DEMO,
@@ -306,9 +307,17 @@ def test_the_labeller_marks_the_lesions() -> None:
         assert both / either > 0.5
 
 
-def test_an_oblong_image_is_labelled_at_its_own_size(trained: CohortGenerator) -> None:
+@pytest.mark.parametrize("size", [(20, 45), (300, 300)])
+def test_an_image_of_any_shape_is_labelled_at_its_own_size(trained: CohortGenerator, size: tuple[int, int]) -> None:
     assert trained.labeller is not None
-    assert trained.labeller.label(case(0, 20, 45)).mask.shape == (20, 45)
+    assert trained.labeller.label(case(0, *size)).mask.shape == size
+
+
+def test_a_large_cohort_is_labelled_at_a_size_that_fits_into_memory() -> None:
+    labeller = train_labeller(cohort(4, 160, 256), (160, 256), steps=1, seed=0)
+
+    assert labeller.segmenter.image.size_px == 128
+    assert labeller.label(case(0, 160, 256)).mask.shape == (160, 256)
 
 
 @pytest.mark.parametrize("critic_of", ["layout", "detail"])

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from site_node.generators import singan_seg
-from site_node.generators.checkpoints import Checkpoint
-from site_node.generators.inputs import as_tensor, rebuilding_noise, stream
-from site_node.generators.plan import plan_case
-from site_node.generators.presets import FAITHFUL
-from site_node.generators.pyramid import BlockConfig, Critic, ScaleGenerator, Size, folded, pad
-from site_node.generators.training import Losses, ScaleTraining
+from site_node.generators.inputs import as_tensor, stream
+from site_node.generators.per_case import singan_seg
+from site_node.generators.per_case.checkpoints import Checkpoint
+from site_node.generators.per_case.plan import plan_case
+from site_node.generators.per_case.presets import FAITHFUL
+from site_node.generators.per_case.pyramid import BlockConfig, Critic, ScaleGenerator, folded, pad, rebuilding_noise
+from site_node.generators.per_case.training import Losses, ScaleTraining
+from site_node.generators.scaling import Size
 from tests import reference_singan as reference
 
 SIZE: Size = (27, 24)

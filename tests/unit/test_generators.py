@@ -18,21 +18,22 @@ from hypothesis import strategies as st
 
 from shared.errors import SynthwardError
 from shared.pairs import Pair
-from site_node.generators import singan_seg
-from site_node.generators.inputs import arrays_of, as_tensor, rebuilding_noise, stream
-from site_node.generators.penalty import gradient_penalty, nested_gradient, plain_gradient
-from site_node.generators.presets import DEMO, FAITHFUL, FAST, PRESETS, Preset
-from site_node.generators.pyramid import (
+from site_node.generators.inputs import arrays_of, as_tensor, stream
+from site_node.generators.per_case import singan_seg
+from site_node.generators.per_case.penalty import gradient_penalty, nested_gradient, plain_gradient
+from site_node.generators.per_case.presets import DEMO, FAITHFUL, FAST, PRESETS, Preset
+from site_node.generators.per_case.pyramid import (
     BlockConfig,
     Critic,
     Norm,
     ScaleGenerator,
     draw_noise,
     pad,
+    rebuilding_noise,
     scale_sizes,
 )
-from site_node.generators.singan_seg import SinGanSeg, train_case
-from site_node.generators.training import Target, train_scale
+from site_node.generators.per_case.singan_seg import SinGanSeg, train_case
+from site_node.generators.per_case.training import Target, train_scale
 
 TINY = replace(DEMO, name="tiny", shortest_px=14, max_scales=2, width=8, widest=8, iterations=(25,), bank=4, crop_px=20)
 

@@ -14,11 +14,18 @@ from hypothesis import strategies as st
 
 from shared.errors import SynthwardError
 from shared.pairs import Pair, Pixels
-from site_node.generators import singan_seg
 from site_node.generators.inputs import as_arrays, as_tensor
-from site_node.generators.presets import DEMO, FAITHFUL, FAST, PRESETS, Preset
-from site_node.generators.singan_seg import Progress, SinGanSeg, check_case, plan_case, train_arrays, train_case
-from site_node.generators.training import Target
+from site_node.generators.per_case import singan_seg
+from site_node.generators.per_case.presets import DEMO, FAITHFUL, FAST, PRESETS, Preset
+from site_node.generators.per_case.singan_seg import (
+    Progress,
+    SinGanSeg,
+    check_case,
+    plan_case,
+    train_arrays,
+    train_case,
+)
+from site_node.generators.per_case.training import Target
 
 TINY = replace(DEMO, name="tiny", shortest_px=14, max_scales=2, width=4, widest=4, iterations=(30, 10), bank=3)
 

@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.pairs import Pair
-from site_node.generators import singan_seg
-from site_node.generators.inputs import arrays_of, as_tensor, rebuilding_noise
-from site_node.generators.presets import DEMO, FAITHFUL, Preset
-from site_node.generators.singan_seg import Progress, SinGanSeg, train_case
+from site_node.generators.inputs import arrays_of, as_tensor
+from site_node.generators.per_case import singan_seg
+from site_node.generators.per_case.presets import DEMO, FAITHFUL, Preset
+from site_node.generators.per_case.pyramid import rebuilding_noise
+from site_node.generators.per_case.singan_seg import Progress, SinGanSeg, train_case
 
 # 25 iterations between two reports, so that one falls within a scale.
 FAST_LIKE = replace(DEMO, name="tiny", shortest_px=14, max_scales=2, width=4, widest=4, iterations=(26,), bank=3)

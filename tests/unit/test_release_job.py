@@ -16,8 +16,8 @@ from shared.study import Study
 from site_node.airlock.workflow import Airlock, release_folder
 from site_node.cases import PrivateStore, ledger
 from site_node.dp.ledger import facts
-from site_node.generators.cohort_presets import COHORT_PRESETS
-from site_node.generators.presets import PRESETS
+from site_node.generators.cohort.presets import COHORT_PRESETS
+from site_node.generators.per_case.presets import PRESETS
 from site_node.screening.screen import Screening
 from site_node.settings import Settings
 from site_node.work.release_job import make_release

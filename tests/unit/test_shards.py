@@ -11,7 +11,7 @@ import torch
 
 from shared.errors import SynthwardError
 from site_node.cases import Case
-from site_node.generators.singan_seg import SinGanSeg
+from site_node.generators.per_case.singan_seg import SinGanSeg
 from site_node.work import case_training
 from site_node.work.case_training import CaseToTrain, Ending, Task, Tell, train_one
 from site_node.work.machine import Workers

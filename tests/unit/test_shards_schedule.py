@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shared.errors import SynthwardError
 from shared.study import ImageSpec
-from site_node.generators.presets import DEMO
+from site_node.generators.per_case.presets import DEMO
 from site_node.work.case_training import CaseToTrain, Ending, Task
 from site_node.work.schedule import Schedule
 

@@ -16,8 +16,8 @@ from shared.identity import new_signing_key
 from site_node.cli import app
 from site_node.jobs import JobState, Queue
 from site_node.settings import Home
-from site_node.status import PROGRESS_FILE, write_progress
 from site_node.work.time_left import TrainingProgress, in_words
+from site_node.work.told import PROGRESS_FILE, write_progress
 from tests.sites import make_site, make_study, signed
 
 

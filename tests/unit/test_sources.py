@@ -15,9 +15,9 @@ from shared import journal as journals
 from shared.errors import SynthwardError
 from shared.pairs import Pair
 from site_node.cases import PrivateStore, journal
-from site_node.generators.cohort import CohortGenerator
-from site_node.generators.cohort_presets import COHORT_PRESETS, CohortPreset
-from site_node.generators.cohort_training import train_cohort
+from site_node.generators.cohort.generator import CohortGenerator
+from site_node.generators.cohort.presets import COHORT_PRESETS, CohortPreset
+from site_node.generators.cohort.training import train_cohort
 from site_node.work import sources
 from site_node.work.expiry import delete_expired
 from site_node.work.machine import Workers

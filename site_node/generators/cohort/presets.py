@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from site_node.generators.adversarial import Schedule
+from site_node.generators.cohort.adversarial import Schedule
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from site_node.generators.pyramid import Size
+from site_node.generators.scaling import Size
 
 Z_CHANNELS = 64
 DETAIL_NOISE_CHANNELS = 4

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from site_node.generators.pyramid import Critic, convolutions
+from site_node.generators.per_case.pyramid import Critic, convolutions
 
 _SLOPE = 0.2  # of the trunk's LeakyReLUs below zero
 

@@ -20,9 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.errors import SynthwardError
-from site_node.generators.penalty import gradient_penalty
-from site_node.generators.presets import Preset
-from site_node.generators.pyramid import PAD_PX, Critic, Scale, ScaleGenerator, draw, draw_noise, pad, upscale
+from site_node.generators.per_case.penalty import gradient_penalty
+from site_node.generators.per_case.presets import Preset
+from site_node.generators.per_case.pyramid import PAD_PX, Critic, Scale, ScaleGenerator, draw, draw_noise, pad
+from site_node.generators.scaling import upscale
 
 DRAWN_AT_ONCE = 8  # of a bank: bounds the memory that drawing takes
 _MOMENTUM = 0.1  # of BatchNorm's running statistics, PyTorch's and the authors'

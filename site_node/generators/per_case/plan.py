@@ -5,30 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.errors import SynthwardError
-from site_node.generators.presets import Preset
-from site_node.generators.pyramid import RECEPTIVE_FIELD_PX, Size, scale_sizes
-from site_node.generators.training import DRAWN_AT_ONCE
+from site_node.generators.per_case.presets import Preset
+from site_node.generators.per_case.pyramid import RECEPTIVE_FIELD_PX, scale_sizes
+from site_node.generators.per_case.training import DRAWN_AT_ONCE
+from site_node.generators.progress import Progress
+from site_node.generators.scaling import Size
 
 _BYTES = 4  # of a float32
 _FIXED = 115 * 2**20  # what libraries load with the first steps
 _MAPS_TRAINING = 55  # feature maps alive in the penalty's backward pass through a critic with norms
 _MAPS_DRAWING = 5
 _PICTURES = 10  # the case, its targets, noise and reconstructions
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a case's training stands: `step` of `steps` iterations of scale `scale` (from 0) of `scales`.
-
-    done: share of the whole case's expected work, in [0, 1]. It goes back to the start when a training that diverged is
-    tried again at a lower rate.
-    """
-
-    scale: int
-    scales: int
-    step: int
-    steps: int
-    done: float
 
 
 @dataclass(frozen=True)

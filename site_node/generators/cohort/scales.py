@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from shared.pairs import Pair
-from site_node.generators.adversarial import Batch
-from site_node.generators.cohort_networks import DetailGenerator, LayoutGenerator
-from site_node.generators.differentiable_augment import Augmentation, turned
-from site_node.generators.pyramid import Size, upscale
+from site_node.generators.cohort.adversarial import Batch
+from site_node.generators.cohort.augmentation import Augmentation, turned
+from site_node.generators.cohort.networks import DetailGenerator, LayoutGenerator
+from site_node.generators.scaling import Size, upscale
 
 _KEPT_BYTES = 256 * 2**20  # of images at a scale's size: beyond, they are read again for each batch
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from site_node.generators.checkpoint_file import CheckpointFile
-from site_node.generators.pyramid import BlockConfig, Scale, ScaleGenerator
+from site_node.generators.per_case.pyramid import BlockConfig, Scale, ScaleGenerator
 
 _FORMAT = "synthward.training/1"
 

@@ -17,16 +17,16 @@ from torch import Tensor, nn
 
 from shared.errors import SynthwardError
 from shared.pairs import Pair
-from site_node.generators.adversarial import Problem, Training
 from site_node.generators.checkpoint_file import CheckpointFile
-from site_node.generators.cohort import CohortGenerator
-from site_node.generators.cohort_networks import DetailCritic, DetailGenerator, LayoutCritic, LayoutGenerator
-from site_node.generators.cohort_presets import CohortPreset
-from site_node.generators.cohort_scales import DetailProblem, LayoutProblem, Reals, sizes_of
+from site_node.generators.cohort.adversarial import Problem, Training
+from site_node.generators.cohort.generator import CohortGenerator
+from site_node.generators.cohort.labeller import train_labeller
+from site_node.generators.cohort.networks import DetailCritic, DetailGenerator, LayoutCritic, LayoutGenerator
+from site_node.generators.cohort.presets import CohortPreset
+from site_node.generators.cohort.scales import DetailProblem, LayoutProblem, Reals, sizes_of
 from site_node.generators.inputs import digest, stream
-from site_node.generators.labeller import train_labeller
-from site_node.generators.plan import Progress
-from site_node.generators.pyramid import Size
+from site_node.generators.progress import Progress
+from site_node.generators.scaling import Size
 
 ATTEMPTS = 3  # each at half the rate of the one before
 FEWEST_PAIRS = 4

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from site_node.generators.pyramid import Norm
+from site_node.generators.per_case.pyramid import Norm
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,15 @@ from shared.pairs import LazyPairs, Pair, resize_pair
 from shared.segmenter import Segmenter, from_arrays, predict, to_arrays
 from shared.segmenter_training import train
 from shared.study import EvaluationSpec, ImageSpec
-from site_node.generators.pyramid import Size
+from site_node.generators.scaling import Size
 
 _MULTIPLE_PX = 32  # UNet++ halves its input five times
+_LARGEST_PX = 128  # outlines are smooth: beyond, training would take gigabytes and draw no better ones
 
 
 @dataclass(frozen=True)
 class Labeller:
-    """Draws the mask of an image. It works on squares; other shapes are brought to one and back."""
+    """Draws the mask of an image. It works on squares of 128 px or less; others are brought to one and back."""
 
     segmenter: Segmenter
 
@@ -62,6 +63,6 @@ def train_labeller(
 
 
 def _spec(size: Size, image_channels: int) -> ImageSpec:
-    """The square that a segmenter works on: the longer side, rounded up to what it can halve."""
+    """The square that the segmenter works on: the longer side, rounded up to what it can halve, if not too large."""
     side = -(-max(size) // _MULTIPLE_PX) * _MULTIPLE_PX
-    return ImageSpec(size_px=min(512, side), channels=1 if image_channels == 1 else 3)
+    return ImageSpec(size_px=min(_LARGEST_PX, side), channels=1 if image_channels == 1 else 3)

@@ -25,13 +25,13 @@ from torch import Tensor, nn
 from shared.errors import SynthwardError
 from shared.files import write_private
 from shared.pairs import Pair
-from site_node.generators.cohort_networks import DetailGenerator, LayoutGenerator
+from site_node.generators.cohort.labeller import Labeller
+from site_node.generators.cohort.networks import DetailGenerator, LayoutGenerator
 from site_node.generators.inputs import as_arrays, stream
-from site_node.generators.labeller import Labeller
-from site_node.generators.pyramid import Size, upscale
+from site_node.generators.scaling import Size, upscale
 
 _FORMAT = "synthward.cohort/1"
-_DRAWN_AT_ONCE = 32  # bounds the memory that sampling takes
+_DRAWN_AT_ONCE, _PIXELS_AT_ONCE = 32, 2**19  # bound the memory that sampling takes, whatever the size
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,11 @@ class CohortGenerator:
         A mask may come out empty or full: the screening judges that.
         """
         random = stream("sample-cohort", seed)
+        height, width = self.sizes[-1]
+        at_once = max(1, min(_DRAWN_AT_ONCE, _PIXELS_AT_ONCE // (height * width)))
         pairs: list[Pair] = []
         while len(pairs) < count:
-            for one in self._draw(min(_DRAWN_AT_ONCE, count - len(pairs)), random):
+            for one in self._draw(min(at_once, count - len(pairs)), random):
                 image, masks = as_arrays(one[None], self.image_channels, exclusive=False)
                 pair = Pair(image[:, :, 0] if self.image_channels == 1 else image, masks[:, :, 0])
                 pairs.append(pair if self.labeller is None else self.labeller.label(pair))

@@ -1,7 +1,7 @@
-"""The pyramid that every generator here is made of: its scales, the generator of one scale, and its critic.
+"""The pyramid of one case: its scales, the generator of one scale, and its critic.
 
-Knows sizes, channels and weights; nothing of cases, cohorts, losses or schedules, so a generator of one case and one of
-a whole cohort can share it. Never touches the global random state: weights start from a torch.Generator.
+Knows sizes, channels and weights; nothing of losses or schedules. Never touches the global random state: weights start
+from a torch.Generator.
 
 After SinGAN (Shaham, Dekel and Michaeli, ICCV 2019) and SinGAN-Seg (Thambawita et al., PLOS ONE 2022): the mask is one
 more channel of the image, everything in [-1, 1].
@@ -14,11 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Size = tuple[int, int]  # (height_px, width_px)
+from site_node.generators.inputs import digest
+from site_node.generators.scaling import Size, upscale
+
 Norm = Literal["batch", "none"]
 
 LAYERS = 5  # conv layers of a trunk with its tail; each takes one pixel from every side
@@ -184,11 +187,6 @@ class Scale:
     amplitude: float
 
 
-def upscale(x: Tensor, size: Size) -> Tensor:
-    """Bicubic, clipped to [-1, 1]: a coarser scale's output as the finer scale's base. [N, C, h, w] -> [N, C, H, W]."""
-    return F.interpolate(x, size=size, mode="bicubic", align_corners=False).clamp_(-1.0, 1.0)
-
-
 def pad(x: Tensor) -> Tensor:
     """Zeros around, as much as a trunk takes away: [N, C, H, W] -> [N, C, H + 10, W + 10]."""
     return F.pad(x, (PAD_PX,) * 4)
@@ -228,3 +226,14 @@ def grow(coarser: Tensor | None, scale: Scale, noise: Tensor) -> Tensor:
     base = noise.new_zeros(*noise.shape[:2], *scale.size) if coarser is None else upscale(coarser, scale.size)
     out: Tensor = scale.generator(pad(base) + scale.amplitude * noise, base)  # [N, C, H + 10, W + 10] -> [N, C, H, W]
     return out
+
+
+def rebuilding_noise(channels: int, size: Size, seed: int, *secrets: bytes) -> Tensor:
+    """z*, the noise that shall give back the case: float32 [1, C, H + 10, W + 10], one channel broadcast, zero border.
+
+    By NumPy's PCG64 from 256 bits and in a stream of its own: torch's CPU generator starts from 32 bits, which can be
+    tried out, and its state, which checkpoints hold, can be run backwards.
+    """
+    random = np.random.default_rng(int.from_bytes(digest("rebuild", seed, *secrets), "big"))
+    noise = torch.from_numpy(random.standard_normal((1, 1, *size), dtype=np.float32))
+    return pad(noise).expand(-1, channels, -1, -1)  # [1, 1, H, W] -> [1, C, H + 10, W + 10]

@@ -25,7 +25,6 @@ from torch import Tensor
 from shared.errors import SynthwardError
 from shared.files import write_private
 from shared.pairs import Pair, Pixels
-from site_node.generators.checkpoints import Checkpoint, Saved, describe_scales, scale_tensors, scales_from
 from site_node.generators.inputs import (
     are_exclusive,
     arrays_of,
@@ -34,24 +33,25 @@ from site_node.generators.inputs import (
     check_arrays,
     check_case,
     digest,
-    rebuilding_noise,
     stream,
 )
-from site_node.generators.plan import CasePlan, Progress, plan_case
-from site_node.generators.presets import Preset
-from site_node.generators.pyramid import (
+from site_node.generators.per_case.checkpoints import Checkpoint, Saved, describe_scales, scale_tensors, scales_from
+from site_node.generators.per_case.plan import CasePlan, plan_case
+from site_node.generators.per_case.presets import Preset
+from site_node.generators.per_case.pyramid import (
     BlockConfig,
     Critic,
     Scale,
     ScaleGenerator,
-    Size,
     draw,
     folded,
     grow,
     pad,
-    upscale,
+    rebuilding_noise,
 )
-from site_node.generators.training import ScaleTraining, Target, diverged
+from site_node.generators.per_case.training import ScaleTraining, Target, diverged
+from site_node.generators.progress import Progress
+from site_node.generators.scaling import Size, upscale
 
 __all__ = ["CasePlan", "Progress", "SinGanSeg", "check_case", "plan_case", "train_arrays", "train_case"]
 
