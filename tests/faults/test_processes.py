@@ -21,7 +21,7 @@ from site_node.cases import PrivateStore
 from site_node.importing import import_folder
 from site_node.jobs import JobState, Queue
 from site_node.phantoms.scenes import write_site
-from tests.sites import make_site, make_study, signed
+from tests.sites import LENIENT, make_site, make_study, signed
 
 _PATIENCE_S = 120.0
 
@@ -47,16 +47,20 @@ def job_processes(folder: Path) -> list[psutil.Process]:
 
 def test_a_killed_job_goes_on_where_it_stopped(tmp_path: Path) -> None:
     key = new_signing_key()
-    home = make_site(tmp_path / "north", key)
+    home = make_site(tmp_path / "north", key, policy=LENIENT.model_copy(update={"generators": ("per_case",)}))
     write_site(tmp_path / "data", "endoscopy_warm", patients=5, cases_per_patient=1, size_px=32, seed=1)
     import_folder(home, tmp_path / "data", skip_unusable=False)
-    study = make_study(image={"size_px": 32}, generator={"preset": "demo", "samples_per_case": 1})
+    study = make_study(image={"size_px": 32}, generator={"kind": "per_case", "preset": "demo", "samples_per_case": 1})
     sha256 = Queue(home.exchange).take_study(signed(key, study)[0])
     generators = home.private / "generators" / sha256[:16]
+
+    def finished() -> list[Path]:
+        return [path for path in generators.glob("*.safetensors") if ".checkpoint." not in path.name]
+
     worker = subprocess.Popen([sys.executable, "-m", "site_node.work.worker", str(home.path)])
     try:
-        until(lambda: generators.exists() and any(generators.glob("*.safetensors")))
-        before = {path.name: path.read_bytes() for path in generators.glob("*.safetensors")}
+        until(lambda: generators.exists() and finished())
+        before = {path.name: path.read_bytes() for path in finished()}
         for process in job_processes(home.path):
             process.kill()
         queue = Queue(home.exchange)

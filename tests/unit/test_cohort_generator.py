@@ -403,7 +403,7 @@ def test_an_oblong_batch_is_turned_without_changing_its_shape() -> None:
 
 def test_images_beyond_the_memory_kept_are_read_again_and_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = Reals(cohort(), (16, 16))
-    monkeypatch.setattr("site_node.generators.cohort_scales._KEPT_BYTES", 0)
+    monkeypatch.setattr("site_node.generators.cohort.scales._KEPT_BYTES", 0)
     read = Reals(cohort(), (16, 16))
 
     assert all(torch.equal(kept[index], read[index]) for index in range(len(kept)))
