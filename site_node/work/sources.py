@@ -26,7 +26,7 @@ from site_node.generators.progress import Progress
 from site_node.work.case_training import DEVICE, MEMORY, CaseToTrain, generator_file, of_the_machine
 from site_node.work.machine import Workers, pick_device
 from site_node.work.time_left import Estimate, TrainingProgress
-from site_node.work.train_cases import train_cases
+from site_node.work.train_cases import remove_partials, train_cases
 
 OnTraining = Callable[[TrainingProgress], None]
 COHORT_FILE = "cohort.safetensors"
@@ -113,6 +113,7 @@ class _Cohort(_Generators):
 
     def train(self, progress: OnTraining) -> Mapping[str, str]:
         path, checkpoint = self.folder / COHORT_FILE, self.folder / "cohort.checkpoint.safetensors"
+        remove_partials(self.folder)
         if path.exists():
             return {}
         device = pick_device(self.workers.device)

@@ -59,8 +59,7 @@ def train_cases(
     unavailable.service, storage.full. train: how one case is trained; another one is for tests.
     """
     private_folder(folder)
-    for partial in folder.glob(".*.partial"):
-        partial.unlink()  # of a process that was killed while it wrote
+    remove_partials(folder)
     book = _Book(items, folder, progress)
     plans = book.plans(preset)
     if not plans:
@@ -72,7 +71,14 @@ def train_cases(
             device=crew.device, may_fall_back=settings.device == "auto", on_end=book.on_end,
         )  # fmt: skip
         crew.train(schedule, train, book.heard)
+    remove_partials(folder)
     return replace(book.outcome(), device=schedule.device, fell_back=schedule.device != crew.device)
+
+
+def remove_partials(folder: Path) -> None:
+    """Removes what processes left that were killed while they wrote: it holds patients as the whole file would."""
+    for partial in folder.glob(".*.partial"):
+        partial.unlink()
 
 
 class _Book:

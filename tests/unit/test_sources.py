@@ -123,6 +123,16 @@ def test_different_keys_draw_different_pairs_and_the_same_key_the_same(
     assert well.wanted == 2 * 5
 
 
+def test_what_a_killed_training_half_wrote_is_removed(store: PrivateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = store.folder / "generators" / ("ab" * 8)
+    folder.mkdir(parents=True)
+    (folder / ".cohort.checkpoint.safetensors.77.partial").write_bytes(b"weights")
+
+    trained_where(store, monkeypatch, lambda preset, device: None)
+
+    assert [path.name for path in folder.iterdir()] == ["cohort.safetensors"]
+
+
 def files(store: PrivateStore) -> Mapping[str, Path]:
     """Two studies' generators, by the study's folder."""
     made = {}
