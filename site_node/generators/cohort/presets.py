@@ -1,4 +1,7 @@
-"""How large a cohort's generator is and how long it is trained, by name. Numbers only; nothing here reads an image."""
+"""How large a cohort's generator is and how long it is trained, by name. Numbers only; nothing here reads an image.
+
+At 64 px, on one thread of a server's core, for a cohort of any size: `fast` 13 minutes, `demo` about one.
+"""
 
 from __future__ import annotations
 

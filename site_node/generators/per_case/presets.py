@@ -1,7 +1,7 @@
 """How large a generator is and how long it is trained, by name. Numbers only; nothing here reads an image.
 
 `faithful` is the schedule that SinGAN-Seg's authors published; the others were found by trying on polyps and phantoms.
-At 64 px, on one thread of a server's core: `demo` 4 to 5 seconds a case, `fast` about 23, `faithful` about an hour.
+At 64 px, on one thread of a server's core: `demo` 4 to 5 seconds a case, `fast` about 23, `faithful` 43 minutes.
 """
 
 from __future__ import annotations
