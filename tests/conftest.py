@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import stamina
+import torch
 from hypothesis import settings
 
 from tests.helpers import Coordinator, running
@@ -21,6 +22,15 @@ def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
     """A coordinator whose services run until the test ends."""
     with running(Coordinator(tmp_path / "coordinator")) as started:
         yield started
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """On several threads sums may be taken in another order, and bits differ."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ the place where it registers a node is the one function that tests may replace.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -48,6 +49,15 @@ from tests.sites import make_study
 ZEROS = "0" * 64
 HOST = "127.0.0.1"
 _TIMEOUT_S = 20.0
+_PATIENCE_S = 120.0  # of waiting for other processes on a busy machine
+
+
+def until(what: Callable[[], bool]) -> None:
+    """Returns when what() holds, which other processes bring about."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while not what():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
 
 
 def free_port() -> int:

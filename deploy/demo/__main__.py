@@ -20,7 +20,7 @@ from pathlib import Path
 from deploy.demo.data import phantom_folders, real_folders
 from deploy.demo.figures import write_outputs
 from deploy.demo.meter import Meter
-from deploy.demo.parties import Party, SiteParty, end_children, stop_commands
+from deploy.demo.parties import Party, SiteParty, end_children
 from deploy.demo.relay import Relay
 from deploy.demo.study import STEWARD, demo_policy, write_study
 from deploy.demo.together import each
@@ -55,7 +55,6 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     meter = Meter()
     stack.callback(end_children)
     stack.callback(meter.close)
-    stack.callback(stop_commands)
 
     with meter.stage("data"):
         if options.data:

@@ -40,10 +40,6 @@ class Party:
                 process.terminate()
         try:
             stdout, stderr = process.communicate()
-        except (KeyboardInterrupt, SystemExit):
-            process.terminate()  # a signal to the demo alone has not reached its command
-            process.wait()
-            raise
         finally:
             with _lock:
                 _running.discard(process)
@@ -71,7 +67,7 @@ class SiteParty(Party):
 
 
 def stop_commands() -> None:
-    """Ends commands that are still running, or that a thread still starts, when the demo is cut short."""
+    """Ends commands that threads wait for, or still start, when the demo is cut short."""
     with _lock:
         _stopping.set()
         for process in _running:

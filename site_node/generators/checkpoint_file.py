@@ -6,18 +6,15 @@ data, as every generator is, and is removed when its training ends.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import structlog
 from torch import Tensor
 
-from shared.files import write_private
+from site_node.generators.tensor_file import UNREADABLE, read_tensors, write_tensors
 
 EVERY_S = 60.0
 _log = structlog.get_logger("generators")
@@ -39,13 +36,11 @@ class CheckpointFile:
         if self._path is None or not self._path.exists():
             return None
         try:
-            with safetensors.safe_open(self._path, framework="pt") as file:
-                description = json.loads((file.metadata() or {})["synthward"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            description, tensors = read_tensors(self._path)
             if description["fingerprint"] == self._fingerprint:
                 return description, tensors
             _log.warning("a checkpoint of another case, preset or version is ignored: training starts anew")
-        except (safetensors.SafetensorError, KeyError, TypeError, ValueError):
+        except UNREADABLE:
             _log.warning("a damaged checkpoint is ignored: training starts anew")
         return None
 
@@ -57,9 +52,7 @@ class CheckpointFile:
         """Replaces what was saved, whole or not at all. Raises SynthwardError storage.full."""
         if self._path is None:
             return
-        told = json.dumps({**description, "fingerprint": self._fingerprint})
-        kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        write_private(self._path, safetensors.torch.save(kept, {"synthward": told}))
+        write_tensors(self._path, {**description, "fingerprint": self._fingerprint}, tensors)
         self._written = time.monotonic()
 
     def remove(self) -> None:

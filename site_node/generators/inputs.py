@@ -16,14 +16,9 @@ from shared.errors import SynthwardError
 from shared.pairs import Pair, Pixels
 
 
-def check_case(pair: Pair) -> None:
-    """Raises SynthwardError where a generator has nothing to learn: training.constant-image, training.mask-none or
-    training.mask-all."""
-    check_arrays(*arrays_of(pair))
-
-
 def check_arrays(image: Pixels, masks: Pixels) -> None:
-    """check_case for image uint8 [H, W, C] and masks uint8 [H, W, K] in {0, 255}.
+    """Raises SynthwardError where a generator has nothing to learn: training.constant-image, training.mask-none or
+    training.mask-all. image: uint8 [H, W, C]; masks: uint8 [H, W, K] in {0, 255}.
 
     Of several classes some may be absent, but not all, and none may fill the picture. Raises ValueError on arrays of
     other shapes, types or values.

@@ -112,9 +112,6 @@ def make_release(
     check_floor(len(split.training), job.terms.min_patients)
     check_size(((case.height, case.width) for case in cases), study.image.size_px)
     style = _style(job)
-    access = ACCESS[style.reads]
-    if access is not None:
-        job.note(access, len(split.training))
     job.note_training()
     job.note("screening", len(split.training) + len(split.holdout))
     origin = source(store, study, study_sha256, job.training(), Workers.of(settings))
@@ -155,18 +152,22 @@ def _style(job: _Job) -> Style:
     """The study's style, refused before anything is trained where the site lacks what it needs."""
     settings, image = job.settings, job.study.image
     stored = _moments(job) if job.study.style.source == "stored" else None
-    return prepare(
+    style = prepare(
         job.study.style, image, stored=stored, seed=job.store.seed("style", job.study_sha256),
         weights=Path(settings.style_weights) if settings.style_weights else None,
         public=Path(settings.style_images) if settings.style_images else None,
     )  # fmt: skip
+    access = ACCESS[style.reads]
+    if access is not None and stored is None:  # stored moments were noted before they were taken
+        job.note(access, len(job.split.training))
+    return style
 
 
 def _moments(job: _Job) -> StoredMoments:
-    """The site's stored moments, taken from its training cases the first time."""
+    """The site's stored moments, taken from its training cases the first time; each release rests on them anew."""
+    job.note("moments", len(job.split.training))
     path = moments_file(job.store.folder, job.study.image.channels)
     if not path.exists():
-        job.note("moments", len(job.split.training))
         save_moments(path, take((case.patient, case.load_for(job.study.image).image) for case in job.training()))
     return load_moments(path)
 
@@ -202,14 +203,17 @@ def _samples(job: _Job, well: Well, attempt: int, count: int, style: Style, case
     with job.timed("sample"):
         pairs = well.draw(str(attempt), count)
     with job.timed("style"):
-        seeds = [job.store.seed("style", job.study_sha256, well.name, str(attempt), str(i)) for i in range(count)]
+
+        def seed(place: int) -> int:
+            return job.store.seed("style", job.study_sha256, well.name, str(attempt), str(place))
+
         references: list[Pixels] | None = None
         if style.reads == "own case" and well.own is not None:
             references = [cases[well.own].load_for(job.study.image).image] * count
         elif style.reads == "other training cases":
-            lenders = [cases[another(len(cases), well.own, seed)] for seed in seeds]
+            lenders = [cases[another(len(cases), well.own, seed(place))] for place in range(count)]
             references = [case.load_for(job.study.image).image for case in lenders]
-        return style.apply(pairs, references, seeds[0])
+        return style.apply(pairs, references, seed(0))
 
 
 def _yardsticks(job: _Job, screening: Screening) -> tuple[tuple[Control, ...], list[float]]:

@@ -7,8 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -21,17 +19,8 @@ from site_node.cases import PrivateStore
 from site_node.importing import import_folder
 from site_node.jobs import JobState, Queue
 from site_node.phantoms.scenes import write_site
+from tests.helpers import until
 from tests.sites import LENIENT, make_site, make_study, signed
-
-_PATIENCE_S = 120.0
-
-
-def until(what: Callable[[], bool]) -> None:
-    """Returns when what() holds."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while not what():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def job_processes(folder: Path) -> list[psutil.Process]:

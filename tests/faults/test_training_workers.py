@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -22,17 +20,8 @@ from site_node.work.pool import train_in_processes
 from site_node.work.schedule import Schedule
 from site_node.work.time_left import TrainingProgress
 from site_node.work.train_cases import train_cases
+from tests.helpers import until
 from tests.training_cases import TINY, generators, write_cases
-
-_PATIENCE_S = 60.0
-
-
-def until(what: Callable[[], bool]) -> None:
-    """Returns when what() holds."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while not what():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def case_workers(parent: int) -> list[psutil.Process]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,17 +32,12 @@ from site_node.generators.per_case.pyramid import (
     scale_sizes,
 )
 from site_node.generators.per_case.singan_seg import SinGanSeg, train_case
-from site_node.generators.per_case.training import Target, train_scale
+from site_node.generators.per_case.training import ScaleTraining, Target
 
 TINY = replace(DEMO, name="tiny", shortest_px=14, max_scales=2, width=8, widest=8, iterations=(25,), bank=4, crop_px=20)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def case(height: int = 28, width: int = 28, channels: int = 3, *, seed: int = 0) -> Pair:
@@ -280,7 +274,9 @@ def test_a_scale_learns_to_rebuild_what_it_was_given() -> None:
     generator = ScaleGenerator(BlockConfig(4, 16, "batch"), random)
     critic = Critic(BlockConfig(4, 16, "none"), random)
     target = Target(real, noise, torch.zeros_like(real), 1.0)
-    train_scale(generator, critic, target, [], replace(TINY, iterations=(150,), crop_px=None), random)
+    training = ScaleTraining(generator, critic, target, [], replace(TINY, iterations=(150,), crop_px=None), random)
+    while not training.ended:
+        training.advance()
     with torch.no_grad():
         error = (generator.eval()(noise, target.rebuilt_base) - real).square().mean()
     assert error < 0.2 * real.var()  # a flat picture of the mean colour would give 1.0

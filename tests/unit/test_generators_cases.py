@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,28 +13,18 @@ from hypothesis import strategies as st
 
 from shared.errors import SynthwardError
 from shared.pairs import Pair, Pixels
-from site_node.generators.inputs import as_arrays, as_tensor
+from site_node.generators.inputs import arrays_of, as_arrays, as_tensor, check_arrays
 from site_node.generators.per_case import singan_seg
+from site_node.generators.per_case.plan import plan_case
 from site_node.generators.per_case.presets import DEMO, FAITHFUL, FAST, PRESETS, Preset
-from site_node.generators.per_case.singan_seg import (
-    Progress,
-    SinGanSeg,
-    check_case,
-    plan_case,
-    train_arrays,
-    train_case,
-)
+from site_node.generators.per_case.singan_seg import SinGanSeg, train_arrays, train_case
 from site_node.generators.per_case.training import Target
+from site_node.generators.progress import Progress
 
 TINY = replace(DEMO, name="tiny", shortest_px=14, max_scales=2, width=4, widest=4, iterations=(30, 10), bank=3)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def arrays(height: int, width: int, channels: int, classes: int, *, exclusive: bool = True) -> tuple[Pixels, Pixels]:
@@ -138,11 +127,11 @@ def test_a_case_too_small_for_the_critic_is_refused_with_its_sizes(size: tuple[i
 )
 def test_a_case_that_teaches_nothing_is_refused(image: Pixels | None, mask: Pixels | None, code: str) -> None:
     sound = pair(20)
-    check_case(sound)
+    check_arrays(*arrays_of(sound))
     poor = Pair(
         sound.image if image is None else image.astype(np.uint8), sound.mask if mask is None else mask.astype(np.uint8)
     )
-    for refuse in (lambda: check_case(poor), lambda: train_case(poor, TINY, seed=0)):
+    for refuse in (lambda: check_arrays(*arrays_of(poor)), lambda: train_case(poor, TINY, seed=0)):
         with pytest.raises(SynthwardError) as caught:
             refuse()
         assert caught.value.code == code

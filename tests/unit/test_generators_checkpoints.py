@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,8 @@ from site_node.generators.inputs import arrays_of, as_tensor
 from site_node.generators.per_case import singan_seg
 from site_node.generators.per_case.presets import DEMO, FAITHFUL, Preset
 from site_node.generators.per_case.pyramid import rebuilding_noise
-from site_node.generators.per_case.singan_seg import Progress, SinGanSeg, train_case
+from site_node.generators.per_case.singan_seg import SinGanSeg, train_case
+from site_node.generators.progress import Progress
 
 # 25 iterations between two reports, so that one falls within a scale.
 FAST_LIKE = replace(DEMO, name="tiny", shortest_px=14, max_scales=2, width=4, widest=4, iterations=(26,), bank=3)
@@ -30,12 +30,7 @@ class Killed(Exception):
     """Stands in for a process that ends."""
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module", params=PRESETS, ids=["fast", "faithful"])

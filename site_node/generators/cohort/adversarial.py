@@ -22,6 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.errors import SynthwardError
+from site_node.generators.optimiser_state import moments, restore_moments
+from site_node.generators.tensor_file import below
 
 BETAS = (0.0, 0.99)
 LAST_RATE = 0.05  # of the learning rate, at the end
@@ -155,29 +157,16 @@ class Training:
         for part, network in (("generator", self.generator), ("critic", self.critic)):
             state |= {f"{part}.{name}": tensor for name, tensor in network.state_dict().items()}
         for part, optimiser in (("of-generator", self.generator_optimiser), ("of-critic", self.critic_optimiser)):
-            for index, moments in optimiser.state_dict()["state"].items():
-                state |= {f"{part}.{index}.{name}": moment for name, moment in moments.items()}
+            state |= {f"{part}.{name}": tensor for name, tensor in moments(optimiser).items()}
         return state
 
     def restore(self, state: dict[str, Tensor], done: int) -> None:
         """Goes on from the state after `done` steps. Raises KeyError, RuntimeError or ValueError for another's."""
-
-        def part(name: str) -> dict[str, Tensor]:
-            return {key.removeprefix(f"{name}."): t for key, t in state.items() if key.startswith(f"{name}.")}
-
-        self.generator.load_state_dict(part("generator"))
-        self.critic.load_state_dict(part("critic"))
-        self.average = {name: tensor.to(self.device) for name, tensor in part("average").items()}
-        for name, optimiser in (("of-generator", self.generator_optimiser), ("of-critic", self.critic_optimiser)):
-            parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-            moments: dict[int, dict[str, Tensor]] = {}
-            for key, tensor in part(name).items():
-                index, _, moment = key.partition(".")
-                like = parameters[int(index)]
-                # A fused step takes for granted that moments lie in memory as their parameters do.
-                kept = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
-                moments.setdefault(int(index), {})[moment] = kept
-            optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+        self.generator.load_state_dict(below(state, "generator"))
+        self.critic.load_state_dict(below(state, "critic"))
+        self.average = {name: tensor.to(self.device) for name, tensor in below(state, "average").items()}
+        restore_moments(self.generator_optimiser, below(state, "of-generator"))
+        restore_moments(self.critic_optimiser, below(state, "of-critic"))
         self.done = done
 
 

@@ -12,23 +12,20 @@ The pyramid after SinGAN's; the loss and the plain networks after R3GAN's (see a
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from shared.errors import SynthwardError
-from shared.files import write_private
 from shared.pairs import Pair
 from site_node.generators.cohort.labeller import Labeller
 from site_node.generators.cohort.networks import DetailGenerator, LayoutGenerator
 from site_node.generators.inputs import as_arrays, stream
 from site_node.generators.scaling import Size, upscale
+from site_node.generators.tensor_file import below, load_generator, write_tensors
 
 _FORMAT = "synthward.cohort/1"
 _DRAWN_AT_ONCE, _PIXELS_AT_ONCE = 32, 2**19  # bound the memory that sampling takes, whatever the size
@@ -84,43 +81,52 @@ class CohortGenerator:
             "detail_widths": [detail.width for detail in self.details],
             "labeller": self.labeller is not None,
         }
-        parts: dict[str, nn.Module] = {"layout": self.layout}
-        parts |= {f"detail{index}": detail for index, detail in enumerate(self.details)}
-        tensors = {f"{part}.{k}": v.contiguous() for part, net in parts.items() for k, v in net.state_dict().items()}
+        tensors = {f"layout.{name}": tensor for name, tensor in self.layout.state_dict().items()}
+        for index, detail in enumerate(self.details):
+            tensors |= {f"detail{index}.{name}": tensor for name, tensor in detail.state_dict().items()}
         if self.labeller is not None:
             tensors |= {f"labeller.{name}": tensor for name, tensor in self.labeller.tensors().items()}
-        write_private(path, safetensors.torch.save(tensors, {"synthward": json.dumps(description, sort_keys=True)}))
+        write_tensors(path, description, tensors)
 
     @classmethod
     def load(cls, path: Path) -> CohortGenerator:
         """The generator as it was saved. Raises SynthwardError storage.damaged, and FileNotFoundError."""
-        try:
-            with safetensors.safe_open(path, framework="pt") as file:
-                description = json.loads((file.metadata() or {})["synthward"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if description["format"] != _FORMAT:
-                raise ValueError(f"format {description['format']!r} is not {_FORMAT!r}")
-            return cls._restored(description, tensors)
-        except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise SynthwardError(
-                "storage.damaged",
-                f"{path} is not a generator that this version can read ({error})",
-                why="a generator that is not what was saved draws something else",
-                do="remove the file and train the generator again",
-            ) from error
+        return load_generator(path, _FORMAT, cls._restored)
 
     @classmethod
     def _restored(cls, description: dict[str, Any], tensors: dict[str, Tensor]) -> CohortGenerator:
-        def part(name: str) -> dict[str, Tensor]:
-            return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
-
         image_channels = int(description["image_channels"])
         sizes = tuple((int(height), int(width)) for height, width in description["sizes"])
-        blank = torch.Generator()
-        layout = LayoutGenerator(image_channels + 1, sizes[0], description["layout_widths"], blank)
-        details = [DetailGenerator(image_channels + 1, int(width), blank) for width in description["detail_widths"]]
-        for name, network in (("layout", layout), *((f"detail{i}", d) for i, d in enumerate(details))):
-            network.load_state_dict(part(name))
+        detail_widths = [int(width) for width in description["detail_widths"]]
+        labeller = None
+        if description["labeller"]:
+            labeller = Labeller.restored(below(tensors, "labeller"), sizes[-1], image_channels)
+        return cls.of(
+            str(description["preset"]),
+            image_channels,
+            sizes,
+            [int(width) for width in description["layout_widths"]],
+            detail_widths,
+            [below(tensors, "layout"), *(below(tensors, f"detail{index}") for index in range(len(detail_widths)))],
+            labeller,
+        )
+
+    @classmethod
+    def of(
+        cls,
+        preset: str,
+        image_channels: int,
+        sizes: tuple[Size, ...],
+        layout_widths: Sequence[int],
+        detail_widths: Sequence[int],
+        weights: Sequence[Mapping[str, Tensor]],
+        labeller: Labeller | None,
+    ) -> CohortGenerator:
+        """From the weights of each scale, coarsest first. Raises RuntimeError where they do not fit."""
+        blank = torch.Generator()  # of starting weights that are overwritten at once
+        layout = LayoutGenerator(image_channels + 1, sizes[0], layout_widths, blank)
+        details = tuple(DetailGenerator(image_channels + 1, width, blank) for width in detail_widths)
+        for network, trained in zip((layout, *details), weights, strict=True):
+            network.load_state_dict(trained)
             network.eval().requires_grad_(False)
-        labeller = Labeller.restored(part("labeller"), sizes[-1], image_channels) if description["labeller"] else None
-        return cls(str(description["preset"]), image_channels, sizes, layout, tuple(details), labeller)
+        return cls(preset, image_channels, sizes, layout, details, labeller)

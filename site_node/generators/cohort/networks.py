@@ -15,13 +15,12 @@ the image, everything in [-1, 1].
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from site_node.generators.scaling import Size
+from site_node.generators.scaling import Size, halved
 
 Z_CHANNELS = 64
 DETAIL_NOISE_CHANNELS = 4
@@ -33,7 +32,7 @@ def halvings(size: Size, count: int) -> tuple[Size, ...]:
     """Sizes of a pyramid of feature maps, coarsest first, ending in `size`; odd sides are rounded up."""
     sizes = [size]
     for _ in range(count - 1):
-        sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
+        sizes.append(halved(sizes[-1]))
     return tuple(reversed(sizes))
 
 
@@ -96,15 +95,15 @@ class LayoutCritic(nn.Module):
         inputs = (widths[0], *widths[:-1])
         self.blocks = nn.ModuleList(Block(i, o, norm=False, random=random) for i, o in zip(inputs, widths, strict=True))
         height, width = halvings(size, len(widths))[0]
-        self.patches = _conv(widths[-2] if len(widths) > 1 else widths[-1], 1, 1, random)
+        self.patches = _conv(inputs[-1], 1, 1, random)
         self.head = _linear(widths[-1] * height * width, 1, random)
 
     def forward(self, x: Tensor, base: Tensor | None = None) -> Tensor:  # noqa: ARG002  (a layout has no base)
         """x: [N, C, H, W]; gives [N]."""
         x = self.entry(x.contiguous(memory_format=torch.channels_last))
-        for block, following in pairwise(self.blocks):
+        *finer, last = self.blocks
+        for block in finer:
             x = F.avg_pool2d(block(x), 2, ceil_mode=True)  # [N, W, h, w] -> [N, W', h/2, w/2]
-            last = following
         patches = self.patches(F.leaky_relu(x, _SLOPE)).mean((1, 2, 3))  # [N, W', h0, w0] -> [N]
         whole = self.head(F.leaky_relu(last(x), _SLOPE).flatten(1))[:, 0]  # -> [N]
         scores: Tensor = whole.float() + patches.float()

@@ -18,7 +18,7 @@ from shared.pairs import Pair
 from site_node.generators.cohort.adversarial import Batch
 from site_node.generators.cohort.augmentation import Augmentation, turned
 from site_node.generators.cohort.networks import DetailGenerator, LayoutGenerator
-from site_node.generators.scaling import Size, upscale
+from site_node.generators.scaling import Size, halved, upscale
 
 _KEPT_BYTES = 256 * 2**20  # of images at a scale's size: beyond, they are read again for each batch
 
@@ -27,8 +27,7 @@ def sizes_of(size: Size, layout_px: int) -> tuple[Size, ...]:
     """The scales, coarsest first: `size`, halved until no side is longer than layout_px. Odd sides are rounded up."""
     sizes = [size]
     while max(sizes[-1]) > layout_px:
-        height, width = sizes[-1]
-        sizes.append(((height + 1) // 2, (width + 1) // 2))
+        sizes.append(halved(sizes[-1]))
     return tuple(reversed(sizes))
 
 
@@ -50,9 +49,8 @@ class Reals:
         return torch.from_numpy(pixels).float() / 127.5 - 1.0
 
     def _bytes(self, pair: Pair) -> NDArray[np.uint8]:
-        stacked = torch.from_numpy(np.dstack([pair.image, pair.mask])).permute(2, 0, 1)[
-            None
-        ]  # [H, W, C] -> [1, C, H, W]
+        channels_last = torch.from_numpy(np.dstack([pair.image, pair.mask]))
+        stacked = channels_last.permute(2, 0, 1)[None]  # [H, W, C] -> [1, C, H, W]
         if stacked.shape[2:] != self._size:
             # Area means: antialiased, and a mask's share of each pixel, without a Lanczos kernel's ringing.
             stacked = F.interpolate(stacked.float(), size=self._size, mode="area").round().to(torch.uint8)

@@ -27,6 +27,7 @@ from site_node.generators.cohort.scales import DetailProblem, LayoutProblem, Rea
 from site_node.generators.inputs import digest, stream
 from site_node.generators.progress import Progress
 from site_node.generators.scaling import Size
+from site_node.generators.tensor_file import below
 
 ATTEMPTS = 3  # each at half the rate of the one before
 FEWEST_PAIRS = 4
@@ -68,7 +69,7 @@ def train_cohort(
 
 
 def check_cohort(pairs: Sequence[Pair]) -> Size:
-    """The size (height_px, width_px) that all pairs share. Raises training.too-few, training.too-small, pairs.shape."""
+    """The size (height_px, width_px) of the pairs, the first one's. Raises training.too-few, training.too-small."""
     if len(pairs) < FEWEST_PAIRS:
         raise SynthwardError(
             "training.too-few",
@@ -101,35 +102,24 @@ class _Run:
 
     def train(self, saved: tuple[dict[str, Any], dict[str, Tensor]] | None) -> CohortGenerator:
         """All scales, from where `saved` leaves off, then the labeller."""
-        finished: list[dict[str, Tensor]] = []
         description, tensors = saved or ({"scale": 0, "step": 0}, {})
-        for index in range(int(description["scale"])):
-            finished.append(_part(tensors, f"finished{index}"))
+        begun, step = int(description["scale"]), int(description["step"])
+        finished = [below(tensors, f"finished{index}") for index in range(begun)]
         channels = self.pairs[0].channels + 1
-        generators = [self._networks(index, channels, torch.Generator())[0] for index in range(len(self.sizes))]
-        for index in range(len(finished), len(self.sizes)):
-            state = _part(tensors, "training") if index == int(description["scale"]) else {}
-            finished.append(self._scale(index, channels, finished, state, int(description["step"])))
-        for generator, weights in zip(generators, finished, strict=True):
-            generator.load_state_dict(weights)
-            generator.eval().requires_grad_(False)
-        layout, *details = generators
-        if not isinstance(layout, LayoutGenerator):
-            raise TypeError("the coarsest scale draws layouts")
+        for index in range(begun, len(self.sizes)):
+            finished.append(self._scale(index, channels, finished, below(tensors, "training"), step))
+            tensors, step = {}, 0  # of the scale that was cut short alone
         labeller = None
         if self.preset.labeller_steps:
             labeller = train_labeller(
                 self.pairs, self.sizes[-1], steps=self.preset.labeller_steps, seed=self.seed % 2**31,
                 on_step=lambda done, of: self._tell(len(self.sizes), done, of),
             )  # fmt: skip
-        return CohortGenerator(
-            self.preset.name,
-            self.pairs[0].channels,
-            self.sizes,
-            layout,
-            tuple(detail for detail in details if isinstance(detail, DetailGenerator)),
+        detail_widths = [self.preset.detail_width] * (len(self.sizes) - 1)
+        return CohortGenerator.of(
+            self.preset.name, self.pairs[0].channels, self.sizes, self.preset.layout_widths, detail_widths, finished,
             labeller,
-        )
+        )  # fmt: skip
 
     def _scale(
         self, index: int, channels: int, finished: list[dict[str, Tensor]], state: dict[str, Tensor], step: int
@@ -181,10 +171,6 @@ class _Run:
         work = [_LAYOUT_SHARE, *[1.0] * (len(self.sizes) - 1)] + ([1.0] if self.preset.labeller_steps else [])
         done = (sum(work[:scale]) + work[scale] * step / steps) / sum(work)
         self.on_progress(Progress(scale, len(work), step, steps, min(1.0, done)))
-
-
-def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
 
 
 def _fingerprint(pairs: Sequence[Pair], preset: CohortPreset, seed: int) -> str:

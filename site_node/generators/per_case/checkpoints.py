@@ -17,6 +17,7 @@ from torch import Tensor
 
 from site_node.generators.checkpoint_file import CheckpointFile
 from site_node.generators.per_case.pyramid import BlockConfig, Scale, ScaleGenerator
+from site_node.generators.tensor_file import below
 
 _FORMAT = "synthward.training/1"
 
@@ -43,8 +44,8 @@ class Checkpoint:
         if found is None:
             return None
         description, tensors = found
-        training = {k.removeprefix("training."): v for k, v in tensors.items() if k.startswith("training.")}
-        return Saved(int(description["attempt"]), scales_from(description["scales"], tensors), training)
+        scales = scales_from(description["scales"], tensors)
+        return Saved(int(description["attempt"]), scales, below(tensors, "training"))
 
     def due(self) -> bool:
         """Whether it is time to write again."""
@@ -75,9 +76,9 @@ def describe_scales(scales: Sequence[Scale]) -> list[dict[str, Any]]:
 
 
 def scale_tensors(scales: Sequence[Scale]) -> dict[str, Tensor]:
-    """The weights of finished scales by name, on the CPU."""
+    """The weights of finished scales by name."""
     return {
-        f"{index}.{name}": tensor.cpu().contiguous()
+        f"{index}.{name}": tensor
         for index, scale in enumerate(scales)
         for name, tensor in scale.generator.state_dict().items()
     }
@@ -90,8 +91,7 @@ def scales_from(described: Sequence[Mapping[str, Any]], tensors: Mapping[str, Te
         height, width = entry["size"]
         config = BlockConfig(int(entry["channels"]), int(entry["width"]), entry["norm"])
         generator = ScaleGenerator(config, torch.Generator())
-        prefix = f"{index}."
-        generator.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        generator.load_state_dict(below(tensors, str(index)))
         generator.eval().requires_grad_(False)
         scales.append(Scale((int(height), int(width)), generator, float(entry["amplitude"])))
     return tuple(scales)

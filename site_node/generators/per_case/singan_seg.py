@@ -10,20 +10,17 @@ Thambawita et al., "SinGAN-Seg: Synthetic training data generation for medical i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import safetensors
-import safetensors.torch
 import structlog
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from shared.errors import SynthwardError
-from shared.files import write_private
 from shared.pairs import Pair, Pixels
 from site_node.generators.inputs import (
     are_exclusive,
@@ -31,7 +28,6 @@ from site_node.generators.inputs import (
     as_arrays,
     as_tensor,
     check_arrays,
-    check_case,
     digest,
     stream,
 )
@@ -52,8 +48,7 @@ from site_node.generators.per_case.pyramid import (
 from site_node.generators.per_case.training import ScaleTraining, Target, diverged
 from site_node.generators.progress import Progress
 from site_node.generators.scaling import Size, upscale
-
-__all__ = ["CasePlan", "Progress", "SinGanSeg", "check_case", "plan_case", "train_arrays", "train_case"]
+from site_node.generators.tensor_file import load_generator, write_tensors
 
 _FORMAT = "synthward.singan-seg/2"
 _RATES = (1.0, 0.5, 0.25)  # of the preset's learning rate: a training that diverged is tried again at the next
@@ -108,35 +103,24 @@ class SinGanSeg:
             "exclusive": self.exclusive,
             "scales": describe_scales(self.scales),
         }
-        metadata = {"synthward": json.dumps(description, sort_keys=True)}
-        write_private(path, safetensors.torch.save(scale_tensors(self.scales), metadata))
+        write_tensors(path, description, scale_tensors(self.scales))
 
     @classmethod
     def load(cls, path: Path) -> SinGanSeg:
         """The generator as it was saved. Raises SynthwardError storage.damaged, and FileNotFoundError."""
-        try:
-            with safetensors.safe_open(path, framework="pt") as file:
-                description = json.loads((file.metadata() or {})["synthward"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if description["format"] != _FORMAT:
-                raise ValueError(f"format {description['format']!r} is not {_FORMAT!r}")
-            scales = scales_from(description["scales"], tensors)
-            height, width = description["size"]
-            return cls(
-                preset=str(description["preset"]),
-                size=(int(height), int(width)),
-                channels=int(description["channels"]),
-                classes=int(description["classes"]),
-                exclusive=bool(description["exclusive"]),
-                scales=scales,
-            )
-        except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise SynthwardError(
-                "storage.damaged",
-                f"{path} is not a generator that this version can read ({error})",
-                why="a generator that is not what was saved draws something else",
-                do="remove the file and train the case again",
-            ) from error
+        return load_generator(path, _FORMAT, cls._restored)
+
+    @classmethod
+    def _restored(cls, description: dict[str, Any], tensors: dict[str, Tensor]) -> SinGanSeg:
+        height, width = description["size"]
+        return cls(
+            preset=str(description["preset"]),
+            size=(int(height), int(width)),
+            channels=int(description["channels"]),
+            classes=int(description["classes"]),
+            exclusive=bool(description["exclusive"]),
+            scales=scales_from(description["scales"], tensors),
+        )
 
 
 def train_case(

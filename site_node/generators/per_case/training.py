@@ -11,7 +11,7 @@ norm taken over the channels at each pixel, plus the squared error of the recons
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,10 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.errors import SynthwardError
+from site_node.generators.optimiser_state import moments, restore_moments
 from site_node.generators.per_case.penalty import gradient_penalty
 from site_node.generators.per_case.presets import Preset
 from site_node.generators.per_case.pyramid import PAD_PX, Critic, Scale, ScaleGenerator, draw, draw_noise, pad
 from site_node.generators.scaling import upscale
+from site_node.generators.tensor_file import below
 
 DRAWN_AT_ONCE = 8  # of a bank: bounds the memory that drawing takes
 _MOMENTUM = 0.1  # of BatchNorm's running statistics, PyTorch's and the authors'
@@ -51,23 +53,6 @@ class Losses:
     critic: tuple[float, ...]
     adversarial: float
     rebuilt: float
-
-
-def train_scale(
-    generator: ScaleGenerator,
-    critic: Critic,
-    target: Target,
-    coarser: Sequence[Scale],
-    preset: Preset,
-    random: torch.Generator,
-    on_losses: Callable[[Losses], None] | None = None,
-) -> None:
-    """Trains generator and critic in place, preset.iterations_of(len(coarser)) times; see ScaleTraining."""
-    training = ScaleTraining(generator, critic, target, coarser, preset, random)
-    while not training.ended:
-        losses = training.advance()
-        if on_losses is not None:
-            on_losses(losses)
 
 
 class ScaleTraining:
@@ -189,8 +174,7 @@ class ScaleTraining:
         networks: dict[str, nn.Module] = {"critic": self.critic, "generator": self.generator}
         for name, network in networks.items():
             state |= {f"{name}.{key}": value for key, value in network.state_dict().items()}
-            moments = self._optimisers[name].state_dict()["state"]
-            state |= {f"{name}_adam.{index}.{key}": value for index, of in moments.items() for key, value in of.items()}
+            state |= {f"{name}_adam.{key}": value for key, value in moments(self._optimisers[name]).items()}
         return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -200,19 +184,10 @@ class ScaleTraining:
         self._bank = _bank(self._coarser, self._preset.bank, self._random)
         networks: dict[str, nn.Module] = {"critic": self.critic, "generator": self.generator}
         for name, network in networks.items():
-            network.load_state_dict(_below(state, f"{name}."))
-            moments: dict[int, dict[str, Tensor]] = {}
-            for key, value in _below(state, f"{name}_adam.").items():
-                index, _, part = key.partition(".")
-                moments.setdefault(int(index), {})[part] = value
-            groups = self._optimisers[name].state_dict()["param_groups"]
-            self._optimisers[name].load_state_dict({"state": moments, "param_groups": groups})
+            network.load_state_dict(below(state, name))
+            restore_moments(self._optimisers[name], below(state, f"{name}_adam"))
         self._random.set_state(state["random"])
         self.step = int(state["step"])
-
-
-def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def diverged(what: str) -> SynthwardError:
