@@ -25,7 +25,10 @@ from shared.study import Document, Sha256, Slug, StyleKind, StyleSource
 
 Count = Annotated[int, Field(ge=0, le=10_000_000)]
 ObjectBytes = Annotated[int, Field(ge=33, le=MAX_PNG_BYTES)]
-RejectionReason = Literal["copy", "mask-empty", "mask-full", "duplicate"]
+RejectionReason = Literal[
+    "copy", "part-copy", "mask-copy", "text", "implausible", "mask-empty", "mask-full", "duplicate"
+]  # fmt: skip
+Verdict = Literal["passed", "inconclusive", "blocked"]
 
 
 class PairEntry(Document):
