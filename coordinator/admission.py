@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from coordinator.revoking import check_not_revoked, read_revocation, take_back
 from coordinator.store.objects import ObjectStore
 from coordinator.store.store import Store
 from shared.bundle import Manifest, Receipt, bundle_sha256, check_object, object_path
@@ -74,6 +75,7 @@ class Admission:
             raise SynthwardError("admission.quarantined", f"bundle {sha256} was refused before: {row.code}")
         self._check_against_study(manifest)
         with self._locks[sha256]:
+            check_not_revoked(self._store, site, sha256)  # here, where no revocation can come in between
             folder = self._incoming / sha256
             (folder / "objects").mkdir(parents=True, exist_ok=True)
             write_atomic(folder / "manifest.json", payload)
@@ -108,6 +110,15 @@ class Admission:
             shutil.rmtree(folder)  # the objects are in the store, the manifest in the database
             return SignedReceipt(*stands)
 
+    def revoke(self, site: str, payload: bytes, signature: bytes) -> SignedReceipt:
+        """Takes back one of the site's bundles, wherever it stands; what of it has arrived halfway is deleted."""
+        revoked = read_revocation(self._store, site, payload, signature)
+        sha256 = revoked.bundle_sha256
+        with self._locks[sha256]:
+            receipt = SignedReceipt(*take_back(self._store, self._key, revoked, payload, signature))
+            shutil.rmtree(self._incoming / sha256, ignore_errors=True)
+            return receipt
+
     def _check_against_study(self, manifest: Manifest) -> None:
         try:
             study = self._store.study(manifest.study_sha256).study
@@ -124,6 +135,7 @@ class Admission:
             raise SynthwardError("admission.incomplete", f"site {site} has begun no bundle {sha256}")
         if row.state == "quarantined":
             raise SynthwardError("admission.quarantined", f"bundle {sha256} was refused before: {row.code}")
+        check_not_revoked(self._store, site, sha256)
         return parse(Manifest, bytes(row.manifest))
 
     def _missing(self, folder: Path, manifest: Manifest) -> Iterator[Missing]:

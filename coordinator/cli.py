@@ -21,7 +21,7 @@ app = typer.Typer(
     epilog=f"Exit codes: {EXIT_CODES}",
 )
 study_app = typer.Typer(no_args_is_help=True, help="Studies: publish one, see who takes part.")
-dataset_app = typer.Typer(no_args_is_help=True, help="Datasets: build a version, export it.")
+dataset_app = typer.Typer(no_args_is_help=True, help="Datasets: build a version, export it, verify a copy.")
 app.add_typer(study_app, name="study")
 app.add_typer(dataset_app, name="dataset")
 HomeOption = Annotated[Path, typer.Option("--home", envvar="SYNTHWARD_COORDINATOR_HOME", help="Its folder.")]
@@ -153,7 +153,7 @@ def status(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Who has taken the study, who refused it and why, and what was accepted."""
+    """Who has taken the study, who refused it and why, what was accepted, what was taken back."""
     with errors(as_json=as_json):
         from coordinator.reading import study_status, wait_for_bundles
 
@@ -164,8 +164,11 @@ def status(
         if as_json:
             emit(found, "", as_json=True)
         else:
-            columns = ["site", "answer", "code", "accepted releases", "pairs"]
-            rows = [[s["site"], s["answer"], s["code"], str(s["bundles"]), str(s["pairs"])] for s in found["sites"]]
+            columns = ["site", "answer", "code", "accepted releases", "pairs", "taken back"]
+            rows = [
+                [s["site"], s["answer"], s["code"], str(s["bundles"]), str(s["pairs"]), str(s["revoked"])]
+                for s in found["sites"]
+            ]
             table(f"{found['study']} ({found['sha256'][:12]})", columns, rows)
 
 
@@ -209,6 +212,67 @@ def export(
              as_json=as_json)  # fmt: skip
 
 
+@dataset_app.command("verify")
+def verify_dataset(
+    folder: Path,
+    revocations: Annotated[Path | None, typer.Option(help="The coordinator's signed list of revoked releases.")] = None,
+    coordinator_key: Annotated[str, typer.Option(help="Its public key, 64 hexadecimal digits.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Checks an exported version, for whoever received it: every digest, and whether a release was taken back."""
+    with errors(as_json=as_json):
+        from coordinator.datasets.build import check_none_revoked
+        from coordinator.datasets.verify import verify_export
+        from shared.identity import public_key
+        from shared.revocation import read_list
+
+        if (revocations is None) != (not coordinator_key):
+            raise SynthwardError(
+                "settings.invalid",
+                "--revocations and --coordinator-key go together",
+                why="a list without the key that signed it could be anybody's",
+                do="ask the coordinator's operator for both, by different ways",
+            )
+        found = verify_export(folder)
+        as_of = "not asked"
+        if revocations is not None:
+            try:
+                key, text = public_key(bytes.fromhex(coordinator_key)), revocations.read_text(encoding="utf-8")
+            except (OSError, ValueError) as error:
+                raise SynthwardError(
+                    "settings.invalid", f"the list or the key cannot be read ({type(error).__name__})"
+                ) from error
+            told = read_list(key, text)
+            check_none_revoked(found.dataset.bundles, told.revoked, str(folder))
+            as_of = told.made_at.isoformat()
+        emit(
+            {"sha256": found.sha256, "pairs": len(found.dataset.pairs), "none_revoked_as_of": as_of},
+            f"{folder}: {len(found.dataset.pairs)} pairs, unchanged.\nSHA-256 of dataset.json: {found.sha256}\n"
+            f"No release taken back, as of: {as_of}",
+            as_json=as_json,
+        )
+
+
+@app.command()
+def revocations(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """The signed list of releases that sites took back, for receivers: send it to a file and hand that out."""
+    with errors(as_json=as_json):
+        from coordinator.revoking import list_for_receivers
+        from coordinator.store.store import Store
+        from shared.identity import load_signing_key, public_bytes
+        from shared.revocation import write_list
+
+        here = Home(home)
+        key, told = load_signing_key(here.keys / "signing.key"), list_for_receivers(Store(here.database_url()))
+        text = write_list(key, told)
+        data = {
+            "revoked": [line.model_dump(mode="json") for line in told.revoked],
+            "coordinator_key": public_bytes(key.public_key()).hex(),
+            "list": text,
+        }
+        emit(data, text.rstrip("\n"), as_json=as_json)
+
+
 @app.command()
 def evaluate(
     study: str,
@@ -249,7 +313,7 @@ def evaluate(
 
 @app.command()
 def verify(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Checks the journal's chain, and every object of every dataset against its digest."""
+    """Checks the journal's chain, what sites noted of it and we of theirs, and every object of every dataset."""
     with errors(as_json=as_json):
         from coordinator.reading import verify_coordinator
 

@@ -7,22 +7,25 @@ from typing import Any
 
 from coordinator.datasets.build import Dataset, read_pair
 from coordinator.settings import Home
+from coordinator.store.checkpoints import check_rollbacks
 from coordinator.store.objects import ObjectStore
 from coordinator.store.store import Store
 from shared import journal
 from shared.bundle import Manifest
 from shared.documents import parse
 from shared.errors import SynthwardError
+from shared.identity import load_signing_key, public_bytes
 
 _POLL_S = 0.5
 
 
 def study_status(home: Home, name: str) -> dict[str, Any]:
-    """Each site's answer to a study, and what was accepted of it. Raises study.unknown."""
+    """Each site's answer to a study, what was accepted of it, and how much it took back. Raises study.unknown."""
     store = Store(home.database_url())
     published = store.study(name)
     answers = store.deliveries(published.sha256)
     bundles = [parse(Manifest, bytes(row.manifest)) for row in store.bundles(published.sha256, "accepted")]
+    revoked = [row.site for row in store.bundles(published.sha256, "revoked")]
     return {
         "study": published.study.study_id,
         "sha256": published.sha256,
@@ -33,6 +36,7 @@ def study_status(home: Home, name: str) -> dict[str, Any]:
                 "answer": answers.get(site.name, ("waiting", ""))[0],
                 "code": answers.get(site.name, ("", ""))[1],
                 "bundles": sum(bundle.site == site.name for bundle in bundles),
+                "revoked": revoked.count(site.name),
                 "pairs": sum(len(bundle.pairs) for bundle in bundles if bundle.site == site.name),
             }
             for site in store.sites()
@@ -51,13 +55,23 @@ def wait_for_bundles(home: Home, name: str, count: int, *, timeout_s: float) -> 
 
 
 def verify_coordinator(home: Home) -> dict[str, Any]:
-    """Checks the journal and every dataset's objects. Raises trust.journal, storage.damaged or pairs.*."""
+    """Checks the journal and every dataset's objects.
+
+    Raises trust.journal, trust.rollback (a journal here or at a site was cut or replaced), storage.damaged or pairs.*.
+    """
     store, objects = Store(home.database_url()), ObjectStore(home.objects_url())
     entries = store.journal()
+    head = journal.verify(entries)
+    check_rollbacks(store)
     checked = 0
     for published in store.studies():
         for row in store.datasets(published.sha256):
             for line in parse(Dataset, bytes(row.payload)).pairs:
                 read_pair(objects, line)
                 checked += 1
-    return {"journal": journal.verify(entries), "journal_entries": len(entries), "pairs_checked": checked}
+    return {
+        "journal": head,
+        "journal_entries": len(entries),
+        "pairs_checked": checked,
+        "coordinator_key": public_bytes(load_signing_key(home.keys / "signing.key").public_key()).hex(),
+    }

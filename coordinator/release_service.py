@@ -16,6 +16,7 @@ import structlog
 
 from coordinator.admission import Admission, SignedReceipt, Upload
 from coordinator.capture import Capture
+from coordinator.checkpoints import Checkpoints
 from coordinator.enrolment import Application
 from coordinator.store.store import Store
 from shared.errors import SynthwardError
@@ -83,9 +84,10 @@ class EnrolmentService(rpc.EnrolmentServicer):
 class ReleaseService(rpc.ReleasesServicer):
     """Takes bundles in for the site that the certificate names."""
 
-    def __init__(self, store: Store, admission: Admission, capture: Capture) -> None:
+    def __init__(self, store: Store, admission: Admission, checkpoints: Checkpoints, capture: Capture) -> None:
         self._store = store
         self._admission = admission
+        self._checkpoints = checkpoints
         self._capture = capture
 
     def Begin(self, request: pb.BeginRequest, context: grpc.ServicerContext) -> pb.BeginReply:
@@ -126,6 +128,36 @@ class ReleaseService(rpc.ReleasesServicer):
             return pb.FinishReply(receipt=_receipt(self._admission.finish(site, request.bundle_sha256)))
 
         return _guarded(context, "finish", answer)
+
+    def Revoke(self, request: pb.RevokeRequest, context: grpc.ServicerContext) -> pb.RevokeReply:
+        """Takes a bundle back."""
+
+        def answer() -> pb.RevokeReply:
+            site = self._caller(context)
+            self._capture.keep("revocation", site, request.SerializeToString())
+            return pb.RevokeReply(receipt=_receipt(self._admission.revoke(site, request.revocation, request.signature)))
+
+        return _guarded(context, "revoke", answer)
+
+    def Checkpoint(self, request: pb.CheckpointRequest, context: grpc.ServicerContext) -> pb.CheckpointReply:
+        """Takes in where a site's journals end, and says where ours does."""
+
+        def answer() -> pb.CheckpointReply:
+            site = self._caller(context)
+            self._capture.keep("checkpoint", site, request.SerializeToString())
+            told = self._checkpoints.read(
+                site,
+                link=(request.link_entries, request.link_sha256),
+                trainer=(request.trainer_entries, request.trainer_sha256),
+                last=(request.last_checkpoint, request.last_signature),
+                rolled_back=request.rolled_back,
+            )
+            payload, signature, at_last = self._checkpoints.answer(site, told)
+            return pb.CheckpointReply(
+                checkpoint=pb.SignedReceipt(payload=payload, signature=signature), sha256_at_last=at_last
+            )
+
+        return _guarded(context, "checkpoint", answer)
 
     def _caller(self, context: grpc.ServicerContext) -> str:
         certificates = list(context.auth_context().get("x509_pem_cert", ()))

@@ -15,6 +15,7 @@ import structlog
 
 from coordinator.admission import Admission
 from coordinator.capture import Capture
+from coordinator.checkpoints import Checkpoints
 from coordinator.enrolment import enrol
 from coordinator.release_service import EnrolmentService, Identity, ReleaseService, Welcome, start_services
 from coordinator.rounds.announce import NO_ANSWER, Delivery, announce
@@ -56,7 +57,12 @@ def serve(home: Home) -> None:
     welcome = Welcome(public_bytes(key.public_key()), settings.releases_address(), settings.fleet_address())
     servers = start_services(
         EnrolmentService(partial(enrol, store, authority, partial(register_node, superlink(home))), welcome, capture),
-        ReleaseService(store, Admission(store, objects, key, home.incoming, home.quarantine), capture),
+        ReleaseService(
+            store,
+            Admission(store, objects, key, home.incoming, home.quarantine),
+            Checkpoints(store, key),
+            capture,
+        ),
         Identity((home.keys / "server.key").read_bytes(), (home.keys / "server.crt").read_bytes(), authority.pem),
         bind=settings.bind,
         ports=(settings.enrolment_port, settings.releases_port),

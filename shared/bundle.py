@@ -41,14 +41,14 @@ class PairEntry(Document):
 
 
 class AuditSummary(Document):
-    """What the screening did, in counts and limits only; the full report stays at the site."""
+    """What the screening did, in counts and its verdict; the full report stays at the site."""
 
+    verdict: Verdict
     sampled: Count
     accepted: Count
     rejected: dict[RejectionReason, Count]
     planted: Count
     planted_found: Count
-    max_correlation: float = Field(gt=0.0, le=1.0)
 
 
 class Manifest(Document):

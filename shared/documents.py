@@ -18,7 +18,10 @@ from pydantic import BaseModel, ValidationError
 from shared.errors import SynthwardError
 from shared.pairs import sha256_hex
 
-Kind = Literal["study", "measurement", "manifest", "receipt", "enrolment", "contents"]
+Kind = Literal[
+    "study", "measurement", "manifest", "receipt", "enrolment", "contents",
+    "revocation", "revocation-receipt", "revocations", "checkpoint",
+]  # fmt: skip
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 ModelT = TypeVar("ModelT", bound=BaseModel)
 

@@ -1,7 +1,9 @@
 """The life of a release: its states, and the only steps between them.
 
-drafted -> screened -> in_review -> approved -> sealed -> submitted -> accepted
+drafted -> screened -> in_review -> approved -> sealed -> submitted -> accepted -> revoking -> revoked
 rejected, withdrawn and revoked are ends. Who may take a step is the airlock's question, not this file's.
+
+There is no step round the steward: nothing is approved by a machine, and no setting can make it so.
 """
 
 from __future__ import annotations
@@ -21,6 +23,10 @@ class State(StrEnum):
     SEALED = "sealed"
     SUBMITTED = "submitted"
     ACCEPTED = "accepted"
+    # The steward has taken the release back, the coordinator has not confirmed it yet. A state of its own, because the
+    # decision holds from this moment (nothing more of it is sent) and the world does not know yet: `accepted` would
+    # hide the first, `revoked` the second.
+    REVOKING = "revoking"
     REJECTED = "rejected"
     WITHDRAWN = "withdrawn"
     REVOKED = "revoked"
@@ -32,6 +38,7 @@ class Action(StrEnum):
     SCREEN = "screen"
     REVIEW = "review"
     APPROVE = "approve"
+    ASK = "ask"
     REJECT = "reject"
     SEAL = "seal"
     SUBMIT = "submit"
@@ -39,6 +46,7 @@ class Action(StrEnum):
     REFUSE = "refuse"
     WITHDRAW = "withdraw"
     REVOKE = "revoke"
+    CONFIRM = "confirm"
 
 
 STEPS: dict[tuple[State, Action], State] = {
@@ -46,6 +54,8 @@ STEPS: dict[tuple[State, Action], State] = {
     (State.SCREENED, Action.REVIEW): State.IN_REVIEW,
     (State.IN_REVIEW, Action.REVIEW): State.IN_REVIEW,
     (State.IN_REVIEW, Action.APPROVE): State.APPROVED,
+    # A question: the votes so far are void, and whoever may review opens it afresh.
+    (State.IN_REVIEW, Action.ASK): State.SCREENED,
     (State.IN_REVIEW, Action.REJECT): State.REJECTED,
     (State.APPROVED, Action.SEAL): State.SEALED,
     (State.SEALED, Action.SUBMIT): State.SUBMITTED,
@@ -57,7 +67,10 @@ STEPS: dict[tuple[State, Action], State] = {
     (State.IN_REVIEW, Action.WITHDRAW): State.WITHDRAWN,
     (State.APPROVED, Action.WITHDRAW): State.WITHDRAWN,
     (State.SEALED, Action.WITHDRAW): State.WITHDRAWN,
-    (State.ACCEPTED, Action.REVOKE): State.REVOKED,
+    (State.SUBMITTED, Action.REVOKE): State.REVOKING,
+    (State.ACCEPTED, Action.REVOKE): State.REVOKING,
+    # The coordinator's receipt for the revocation is here.
+    (State.REVOKING, Action.CONFIRM): State.REVOKED,
 }
 
 

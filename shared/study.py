@@ -96,12 +96,28 @@ class PrivacySpec(Document):
         return self
 
 
+class MaskLimits(Document):
+    """What a plausible mask is in this study. Areas are shares of the image; parts are separate lesions."""
+
+    min_area: float = Field(default=0.0, ge=0.0, le=1.0)
+    max_area: float = Field(default=1.0, ge=0.0, le=1.0)
+    max_parts: int = Field(default=20, ge=1, le=10_000)
+    may_touch_border: bool = True
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> MaskLimits:
+        if self.min_area >= self.max_area:
+            raise ValueError("min_area is not below max_area: no mask could pass")
+        return self
+
+
 class ReleaseSpec(Document):
     """What the study asks of a release. A site's policy may ask for more, and then that holds."""
 
     min_patients: int = Field(default=5, ge=1)
     max_pairs: int = Field(default=10_000, ge=1, le=100_000)
     max_correlation: float = Field(default=0.95, gt=0.0, le=1.0)
+    masks: MaskLimits = MaskLimits()
 
 
 class EvaluationSpec(Document):

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +24,11 @@ from shared.files import private_folder, whole_folder
 from shared.journal import append, journal_table
 from shared.pairs import Pair, resize_pair, with_channels
 from shared.study import ImageSpec
-from site_node.airlock.schema import releases_table, votes_table
+from site_node.airlock.schema import asked_for_table, releases_table, touched_table, votes_table
 from site_node.cohort import Side, Split, split_by_patient
-from site_node.dp.ledger import ledger_table
+from site_node.dp.schema import ledger_tables
+from site_node.intake.patients import PatientsFrom
+from site_node.intake.text_record import TextRecord, replace_texts, text_table
 
 metadata = MetaData()
 _cases = Table(
@@ -41,11 +43,21 @@ _cases = Table(
 _patients = Table(
     "patients", metadata, Column("patient", String, primary_key=True), Column("side", String, nullable=False)
 )
+# Where the patient keys of the imported cases came from, by the name of their folder; no row: not known.
+_imports = Table(
+    "imports",
+    metadata,
+    Column("folder", String, primary_key=True),
+    Column("patients_from", String, nullable=False),
+)
 _secret = Table("secret", metadata, Column("name", String, primary_key=True), Column("value", LargeBinary))
-ledger = ledger_table(metadata)
+case_texts = text_table(metadata)
 journal = journal_table(metadata)
+ledger = ledger_tables(metadata, journal)
 releases = releases_table(metadata)
 votes = votes_table(metadata)
+asked_for = asked_for_table(metadata)
+touched = touched_table(metadata)
 
 
 @dataclass(frozen=True)
@@ -79,9 +91,14 @@ class PrivateStore:
         metadata.create_all(self.engine)
         self.reading = reading(self.engine)
 
-    def replace_cases(self, found: Iterable[tuple[str, Pair]], *, actor: str) -> int:
+    def replace_cases(
+        self, found: Iterable[tuple[str, Pair]], *, actor: str, texts: Sequence[TextRecord] = (), detail: str = "",
+        patients_from: PatientsFrom = "one patient a pair",
+    ) -> int:  # fmt: skip
         """Puts (patient, pair) in place of what was imported before; all or nothing; how many.
 
+        texts: what was done about text, in the order of found; detail: counts, for the journal; patients_from: where
+        the patients came from, which decides whether differential privacy has a unit here.
         One pair at a time is in memory. The old files go only after the new ones stand in the database.
         """
         name = secrets.token_hex(8)
@@ -99,7 +116,10 @@ class PrivateStore:
         with self.engine.begin() as connection:
             connection.execute(_cases.delete())
             connection.execute(_cases.insert(), rows)
-            append(connection, journal, actor=actor, action="import", subject="cohort")
+            connection.execute(_imports.delete())
+            connection.execute(_imports.insert().values(folder=name, patients_from=patients_from))
+            replace_texts(connection, case_texts, [str(row["case_id"]) for row in rows], texts)
+            append(connection, journal, actor=actor, action="import", subject="cohort", detail=detail)
         for folder in target.parent.iterdir():
             if folder != target:
                 shutil.rmtree(folder)
@@ -113,6 +133,12 @@ class PrivateStore:
             raise SynthwardError("cohort.not-imported", "no data was imported", do="run: synthward-site import")
         root = self.folder / "cases"
         return [Case(r.case_id, r.patient, r.height, r.width, root / r.folder) for r in rows]
+
+    def has_patient_keys(self) -> bool:
+        """Whether the hospital said which patient each case shows. Not known of an import of an older version: no."""
+        with self.reading.begin() as connection:
+            sources = connection.execute(select(_imports.c.patients_from)).scalars().all()
+        return bool(sources) and all(source != "one patient a pair" for source in sources)
 
     def split(self, cases: Iterable[Case], holdout_fraction: float) -> Split:
         """The site's split by patient. A patient's side is written down the first time and never changes."""

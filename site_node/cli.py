@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shared.console import EXIT_CODES, emit, errors, say, table
+from shared.console import EXIT_CODES, emit, errors, progress, say, table
 from shared.errors import ExitCode, SynthwardError
+from site_node.cli_options import DEFAULT_HOME, HomeOption, JsonOption
+from site_node.intake.text_choice import TextChoice
 from site_node.settings import Home, Settings
+from site_node.steward_cli import steward
+
+if TYPE_CHECKING:
+    from site_node.text.reader import TextLine
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,11 +27,16 @@ app = typer.Typer(
     help="A hospital's node: it trains generators on its own images, and lets out what its stewards approve.",
     epilog=f"Exit codes: {EXIT_CODES}",
 )
-HomeOption = Annotated[Path, typer.Option("--home", envvar="SYNTHWARD_SITE_HOME", help="The site's folder.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 PersonOption = Annotated[str, typer.Option("--as", help="The steward who acts; must stand in policy.toml.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it goes into the journal.")]
-DEFAULT_HOME = Path("synthward-site")
+PasswordOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--password-file", envvar="SYNTHWARD_SITE_PASSWORD_FILE",
+        help="A file whose first line is the password; without one you are asked for it.",
+    ),
+]  # fmt: skip
+app.add_typer(steward, name="steward")
 
 # Heavy modules are imported by the command that needs them: `status` must not wait for torch.
 
@@ -75,6 +87,10 @@ def init(
 def import_data(
     folder: Annotated[Path | None, typer.Argument(help="images/, masks/, and patients.csv or index.csv.")] = None,
     skip_unusable: Annotated[bool, typer.Option(help="Import the rest when some files cannot be used.")] = False,
+    text: Annotated[
+        TextChoice, typer.Option(help="Images with text burned in: refuse, paint over, crop all to the field, or keep.")
+    ] = "refuse",
+    because: Annotated[str, typer.Option(help="Why text is kept; it goes into the journal.")] = "",
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
@@ -84,7 +100,11 @@ def import_data(
 
         here = Home(home).ready()
         source = folder or Path(here.settings().data or ".")
-        result = import_folder(here, source, skip_unusable=skip_unusable)
+        with progress(as_json=as_json) as report:
+            result = import_folder(
+                here, source, skip_unusable=skip_unusable, text=text, because=because, report=report,
+                tell=_tell_text if sys.stderr.isatty() and not as_json else _tell_nothing,
+            )  # fmt: skip
         for problem in result.problems:
             say(f"{problem.file}: {problem.text} [{problem.code}] {problem.do}")
         if result.patients_from == "one patient a pair":
@@ -101,11 +121,23 @@ def import_data(
                 "holdout_patients": result.holdout_patients,
                 "patients_from": result.patients_from,
                 "skipped": len(result.problems),
+                "texts": result.texts,
             },
             f"{result.cases} cases of {result.patients} patients ({result.patients_from}): "
-            f"{result.training_patients} patients for training, {result.holdout_patients} held out.",
+            f"{result.training_patients} patients for training, {result.holdout_patients} held out.\n"
+            f"Text burned in: found in {result.texts['with_text']}; painted over in {result.texts['painted']}, "
+            f"kept in {result.texts['kept']}; {result.texts['cropped']} cropped to the field of view.",
             as_json=as_json,
         )
+
+
+def _tell_text(file: str, lines: Sequence[TextLine]) -> None:
+    """What was read, to the person at this terminal: it may be a patient's name, so it goes into no log and no file."""
+    say(f"{file} says: " + ", ".join(repr(line.text) for line in lines))
+
+
+def _tell_nothing(_file: str, _lines: Sequence[TextLine]) -> None:
+    """Where standard error is no terminal, it is a log."""
 
 
 @app.command()
@@ -140,27 +172,32 @@ def review(
     release_id: str,
     person: PersonOption,
     sheets: Annotated[Path | None, typer.Option(help="Also draw every pair, as PNG pages in this folder.")] = None,
+    password_file: PasswordOption = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
     """Opens a release for review: its digest, its privacy label, what the screening found."""
     with errors(as_json=as_json):
         from site_node.airlock.sheets import write_sheets
+        from site_node.airlock.sign_in import sign_in
         from site_node.airlock.workflow import Airlock
         from site_node.cases import PrivateStore
         from site_node.policy import read_policy
 
         here = Home(home).ready()
-        airlock = Airlock(PrivateStore(here.private))
+        store = PrivateStore(here.private)
+        sign_in(store, person, password_file)
+        airlock = Airlock(store)
         release = airlock.review(read_policy(here.policy_file), release_id, person)
         if sheets is not None:
             write_sheets(release, sheets)
-        privacy = release.manifest.privacy
+        privacy, questions = release.manifest.privacy, airlock.questions(release_id)
         lines = [
             f"{release.release_id}, {len(release.manifest.pairs)} pairs, digest {release.bundle_sha256}",
             privacy.label(),
             *(f"  {sentence}" for sentence in privacy.sentences()),
             json.dumps(release.report, indent=2),
+            *(f"{event.actor} asked on {event.at[:10]}: {event.detail}" for event in questions),
             f"To let it out: synthward-site approve {release_id} --digest {release.bundle_sha256} --as {person}",
         ]
         emit(
@@ -170,6 +207,7 @@ def review(
                 "pairs": len(release.manifest.pairs),
                 "privacy": privacy.model_dump(mode="json"),
                 "report": release.report,
+                "questions": [vars(event) for event in questions],
             },
             "\n".join(lines),
             as_json=as_json,
@@ -181,18 +219,21 @@ def approve(
     release_id: str,
     person: PersonOption,
     digest: Annotated[str, typer.Option(help="The digest that review showed: what you saw is what you approve.")],
+    password_file: PasswordOption = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
     """Votes for a release. With enough votes it is sealed and leaves."""
     with errors(as_json=as_json):
+        from site_node.airlock.sign_in import sign_in
         from site_node.airlock.workflow import Airlock
         from site_node.cases import PrivateStore
         from site_node.policy import read_policy
 
         here = Home(home).ready()
-        policy = read_policy(here.policy_file)
-        release = Airlock(PrivateStore(here.private)).approve(policy, release_id, person, reviewed_sha256=digest)
+        store, policy = PrivateStore(here.private), read_policy(here.policy_file)
+        sign_in(store, person, password_file)
+        release = Airlock(store).approve(policy, release_id, person, reviewed_sha256=digest)
         emit(
             {"release": release_id, "state": release.state.value},
             f"{release_id} is {release.state.value}."
@@ -203,37 +244,95 @@ def approve(
 
 @app.command()
 def reject(
-    release_id: str, person: PersonOption, reason: ReasonOption, home: HomeOption = DEFAULT_HOME,
-    as_json: JsonOption = False,
+    release_id: str, person: PersonOption, reason: ReasonOption, password_file: PasswordOption = None,
+    home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Keeps a release in, for good."""
-    _end("reject", release_id, person, reason, home, as_json)
+    _end("reject", release_id, person, reason, password_file, home, as_json)
 
 
 @app.command()
 def withdraw(
-    release_id: str, person: PersonOption, reason: ReasonOption, home: HomeOption = DEFAULT_HOME,
-    as_json: JsonOption = False,
+    release_id: str, person: PersonOption, reason: ReasonOption, password_file: PasswordOption = None,
+    home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Takes a release back before its first byte has left."""
-    _end("withdraw", release_id, person, reason, home, as_json)
+    _end("withdraw", release_id, person, reason, password_file, home, as_json)
 
 
-def _end(how: str, release_id: str, person: str, reason: str, home: Path, as_json: bool) -> None:
+@app.command()
+def ask(
+    release_id: str, person: PersonOption,
+    text: Annotated[str, typer.Option(help="The question; it stays on record and is shown with the release.")],
+    password_file: PasswordOption = None, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Asks for more: votes so far are void, and the release waits to be opened again."""
+    _end("ask", release_id, person, text, password_file, home, as_json)
+
+
+@app.command()
+def revoke(
+    release_id: str, person: PersonOption, reason: ReasonOption, password_file: PasswordOption = None,
+    home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Takes back a release that has left. The reason stays here; the running site tells the coordinator the digest."""
+    _end("revoke", release_id, person, reason, password_file, home, as_json)
+
+
+@app.command()
+def touched(
+    patient: Annotated[str, typer.Option(help="The patient's key, as in patients.csv.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Which releases rest on a patient, for instance one who withdraws consent."""
     with errors(as_json=as_json):
+        from site_node.airlock.workflow import Airlock
+        from site_node.cases import PrivateStore
+
+        found, unknown = Airlock(PrivateStore(Home(home).ready().private)).touched(patient)
+        lines = [f"{touch.release_id} is {touch.state.value}; the patient was on its {touch.side} side"
+                 for touch in found]  # fmt: skip
+        lines += [f"{release_id}: made before this was written down; it may rest on anybody" for release_id in unknown]
+        emit(
+            {"releases": [vars(touch) for touch in found], "unknown": unknown},
+            "\n".join(lines) or "No release rests on this patient.",
+            as_json=as_json,
+        )
+
+
+def _end(
+    how: str, release_id: str, person: str, reason: str, password_file: Path | None, home: Path, as_json: bool
+) -> None:
+    with errors(as_json=as_json):
+        from site_node.airlock.sign_in import sign_in
         from site_node.airlock.workflow import Airlock
         from site_node.cases import PrivateStore
         from site_node.jobs import Queue
         from site_node.policy import read_policy
 
         here = Home(home).ready()
-        airlock, policy = Airlock(PrivateStore(here.private)), read_policy(here.policy_file)
+        store, policy = PrivateStore(here.private), read_policy(here.policy_file)
+        sign_in(store, person, password_file)
+        airlock = Airlock(store)
         if how == "withdraw":
             release = airlock.withdraw(policy, release_id, person, reason, take_back=Queue(here.exchange).withdraw)
         else:
-            release = airlock.reject(policy, release_id, person, reason)
+            act = {"reject": airlock.reject, "ask": airlock.ask, "revoke": airlock.revoke}[how]
+            release = act(policy, release_id, person, reason)
         emit({"release": release_id, "state": release.state.value}, f"{release_id} is {release.state.value}.",
              as_json=as_json)  # fmt: skip
+
+
+@app.command(name="review-page")
+def review_page(home: HomeOption = DEFAULT_HOME) -> None:
+    """Serves the stewards' review page until Ctrl-C: the queue, each release with its audit, the decision."""
+    with errors(as_json=False):
+        from site_node.airlock.review_app.serve import address, serve
+
+        here = Home(home).ready()
+        say(f"The review page is at {address(here)}")
+        serve(here)
 
 
 @app.command()
@@ -256,7 +355,7 @@ def ledger(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
 
 @app.command()
 def verify(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Checks both journals' chains and every object of every release; names the first that does not hold."""
+    """Checks both journals' chains, what each side noted of the other's, and every object of every release."""
     with errors(as_json=as_json):
         from site_node.status import verify_site
 

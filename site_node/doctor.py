@@ -46,6 +46,7 @@ def examine(home: Home) -> list[Check]:
             ("installation", _installation),
             ("settings and membership", _membership),
             ("policy", _policy),
+            ("stewards' accounts", _accounts),
             ("certificate", _certificate),
             ("data", _data),
             ("disk", _disk),
@@ -86,6 +87,19 @@ def _policy(home: Home) -> str:
     if not policy.stewards:
         raise SynthwardError("policy.steward", "no steward is named", do=f"name one in {home.policy_file}")
     return f"stewards: {', '.join(policy.stewards)}; floor {policy.min_patients} patients"
+
+
+def _accounts(home: Home) -> str:
+    from site_node.airlock.accounts import Accounts
+    from site_node.cases import PrivateStore
+
+    if home.settings().review_user_header:
+        return "the hospital's proxy signs stewards in; the command line needs accounts"
+    known = {account.name for account in Accounts(PrivateStore(home.private)).all()}
+    missing = [name for name in read_policy(home.policy_file).stewards if name not in known]
+    if missing:
+        return f"!no account yet: {', '.join(missing)}. synthward-site steward add {missing[0]}"
+    return "every steward has an account"
 
 
 def _certificate(home: Home) -> str:

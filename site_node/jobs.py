@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, Connection, Integer, LargeBinary, MetaData, Row, String, Table, select
+from sqlalchemy import Connection, Row, select
 
 from shared import journal
 from shared.database import open_database, reading, sqlite_url
@@ -22,48 +22,9 @@ from shared.documents import parse
 from shared.errors import SynthwardError
 from shared.pairs import sha256_hex
 from shared.study import Study
+from site_node import queue_schema as tables
 
 MAX_ATTEMPTS = 3
-_metadata = MetaData()
-_studies = Table(
-    "studies",
-    _metadata,
-    Column("sha256", String(64), primary_key=True),
-    Column("study_id", String, nullable=False, unique=True),
-    Column("payload", LargeBinary, nullable=False),
-    Column("at", String, nullable=False),
-)
-_jobs = Table(
-    "jobs",
-    _metadata,
-    Column("job_id", String, primary_key=True),
-    Column("kind", String, nullable=False),
-    Column("study_sha256", String(64), nullable=False),
-    Column("payload", String, nullable=False),
-    Column("state", String, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("code", String, nullable=False),
-    Column("result", String, nullable=False),
-    Column("at", String, nullable=False),
-)
-_outbox = Table(
-    "outbox",
-    _metadata,
-    Column("bundle_sha256", String(64), primary_key=True),
-    Column("state", String, nullable=False),  # waiting, sending, accepted, refused, withdrawn
-    Column("code", String, nullable=False),
-    Column("receipt", LargeBinary),
-    Column("signature", LargeBinary),
-    Column("at", String, nullable=False),
-)
-_egress = Table(
-    "egress",
-    _metadata,
-    Column("kind", String, primary_key=True),
-    Column("bytes", Integer, nullable=False),
-    Column("messages", Integer, nullable=False),
-)
-_journal = journal.journal_table(_metadata)
 
 
 class JobKind(StrEnum):
@@ -101,22 +62,22 @@ class Queue:
     """The queue in exchange/queue.db."""
 
     def __init__(self, exchange: Path) -> None:
-        self._engine = open_database(sqlite_url(exchange / "queue.db"))
-        _metadata.create_all(self._engine)
-        self._reading = reading(self._engine)
+        self.engine = open_database(sqlite_url(exchange / "queue.db"))
+        tables.metadata.create_all(self.engine)
+        self.reading = reading(self.engine)  # for transactions that change nothing
 
     def _journal(self, connection: Connection, actor: str, action: str, subject: str, detail: str = "") -> None:
-        journal.append(connection, _journal, actor=actor, action=action, subject=subject, detail=detail)
+        journal.append(connection, tables.journal, actor=actor, action=action, subject=subject, detail=detail)
 
     def record(self, actor: str, action: str, subject: str, detail: str = "") -> None:
         """An entry in the link's journal."""
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             self._journal(connection, actor, action, subject, detail)
 
     def journal(self) -> list[journal.Entry]:
         """The link's journal."""
-        with self._reading.begin() as connection:
-            return journal.entries(connection, _journal)
+        with self.reading.begin() as connection:
+            return journal.entries(connection, tables.journal)
 
     # Studies
 
@@ -124,13 +85,15 @@ class Queue:
         """Stores a study that was checked, and queues its release job; the study's SHA-256. Twice is once."""
         sha256 = sha256_hex(payload)
         study = parse(Study, payload)
-        with self._engine.begin() as connection:
-            known = connection.execute(select(_studies).where(_studies.c.study_id == study.study_id)).first()
+        with self.engine.begin() as connection:
+            known = connection.execute(
+                select(tables.studies).where(tables.studies.c.study_id == study.study_id)
+            ).first()
             if known is not None and known.sha256 != sha256:
                 raise SynthwardError("study.exists", f"another study is called {study.study_id} here")
             if known is None:
                 connection.execute(
-                    _studies.insert().values(sha256=sha256, study_id=study.study_id, payload=payload, at=_now())
+                    tables.studies.insert().values(sha256=sha256, study_id=study.study_id, payload=payload, at=_now())
                 )
                 self._add_job(connection, f"release-{sha256[:16]}", JobKind.RELEASE, sha256, {})
                 self._journal(connection, "coordinator", "study-taken", study.study_id)
@@ -138,14 +101,14 @@ class Queue:
 
     def studies(self) -> list[tuple[str, Study]]:
         """(SHA-256, study) of all that were taken, oldest first."""
-        with self._reading.begin() as connection:
-            rows = connection.execute(select(_studies).order_by(_studies.c.at)).all()
+        with self.reading.begin() as connection:
+            rows = connection.execute(select(tables.studies).order_by(tables.studies.c.at)).all()
         return [(row.sha256, parse(Study, bytes(row.payload))) for row in rows]
 
     def study(self, sha256: str) -> Study:
         """A study that was taken. Raises study.unknown."""
-        with self._reading.begin() as connection:
-            row = connection.execute(select(_studies).where(_studies.c.sha256 == sha256)).first()
+        with self.reading.begin() as connection:
+            row = connection.execute(select(tables.studies).where(tables.studies.c.sha256 == sha256)).first()
         if row is None:
             raise SynthwardError("study.unknown", "this site has taken no such study")
         return parse(Study, bytes(row.payload))
@@ -154,8 +117,8 @@ class Queue:
 
     def add_measurement(self, job_id: str, study_sha256: str, payload: Mapping[str, Any]) -> None:
         """Queues a measurement; the same job twice is once."""
-        with self._engine.begin() as connection:
-            if connection.execute(select(_jobs).where(_jobs.c.job_id == job_id)).first() is None:
+        with self.engine.begin() as connection:
+            if connection.execute(select(tables.jobs).where(tables.jobs.c.job_id == job_id)).first() is None:
                 self._add_job(connection, job_id, JobKind.MEASURE, study_sha256, payload)
                 self._journal(connection, "coordinator", "measurement-taken", job_id)
 
@@ -163,7 +126,7 @@ class Queue:
         self, connection: Connection, job_id: str, kind: JobKind, study_sha256: str, payload: Mapping[str, Any]
     ) -> None:
         connection.execute(
-            _jobs.insert().values(
+            tables.jobs.insert().values(
                 job_id=job_id, kind=kind.value, study_sha256=study_sha256, payload=json.dumps(dict(payload)),
                 state=JobState.QUEUED.value, attempts=0, code="", result="{}", at=_now(),
             )
@@ -171,34 +134,37 @@ class Queue:
 
     def job(self, job_id: str) -> Job | None:
         """A job, if there is one."""
-        with self._reading.begin() as connection:
-            row = connection.execute(select(_jobs).where(_jobs.c.job_id == job_id)).first()
+        with self.reading.begin() as connection:
+            row = connection.execute(select(tables.jobs).where(tables.jobs.c.job_id == job_id)).first()
         return None if row is None else _job(row)
 
     def jobs(self) -> list[Job]:
         """All jobs, oldest first."""
-        with self._reading.begin() as connection:
-            return [_job(row) for row in connection.execute(select(_jobs).order_by(_jobs.c.at)).all()]
+        with self.reading.begin() as connection:
+            return [_job(row) for row in connection.execute(select(tables.jobs).order_by(tables.jobs.c.at)).all()]
 
     def claim(self) -> Job | None:
         """Takes the oldest queued job, and counts the attempt before anything else happens."""
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             row = connection.execute(
-                select(_jobs).where(_jobs.c.state == JobState.QUEUED.value).order_by(_jobs.c.at).limit(1)
+                select(tables.jobs)
+                .where(tables.jobs.c.state == JobState.QUEUED.value)
+                .order_by(tables.jobs.c.at)
+                .limit(1)
             ).first()
             if row is None:
                 return None
             connection.execute(
-                _jobs.update()
-                .where(_jobs.c.job_id == row.job_id)
+                tables.jobs.update()
+                .where(tables.jobs.c.job_id == row.job_id)
                 .values(state=JobState.RUNNING.value, attempts=row.attempts + 1)
             )
         return self.job(row.job_id)
 
     def requeue_running(self) -> int:
         """Takes up what a dead trainer left running; gives up on a job that died MAX_ATTEMPTS times. How many."""
-        with self._engine.begin() as connection:
-            rows = connection.execute(select(_jobs).where(_jobs.c.state == JobState.RUNNING.value)).all()
+        with self.engine.begin() as connection:
+            rows = connection.execute(select(tables.jobs).where(tables.jobs.c.state == JobState.RUNNING.value)).all()
             for row in rows:
                 given_up = row.attempts >= MAX_ATTEMPTS
                 values = (
@@ -206,16 +172,16 @@ class Queue:
                     if given_up
                     else {"state": JobState.QUEUED.value}
                 )
-                connection.execute(_jobs.update().where(_jobs.c.job_id == row.job_id).values(**values))
+                connection.execute(tables.jobs.update().where(tables.jobs.c.job_id == row.job_id).values(**values))
                 self._journal(connection, "trainer", "job-failed" if given_up else "job-again", row.job_id)
         return len(rows)
 
     def end(self, job_id: str, state: JobState, *, code: str = "", result: Mapping[str, Any] | None = None) -> None:
         """Writes a job's end and its result."""
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             connection.execute(
-                _jobs.update()
-                .where(_jobs.c.job_id == job_id)
+                tables.jobs.update()
+                .where(tables.jobs.c.job_id == job_id)
                 .values(state=state.value, code=code, result=json.dumps(dict(result or {})))
             )
             self._journal(connection, "trainer", f"job-{state.value}", job_id, code)
@@ -224,19 +190,23 @@ class Queue:
 
     def offer(self, bundle_sha256: str) -> None:
         """Tells the link that a sealed bundle lies in the outbox; offering twice is offering once."""
-        with self._engine.begin() as connection:
-            known = connection.execute(select(_outbox).where(_outbox.c.bundle_sha256 == bundle_sha256)).first()
+        with self.engine.begin() as connection:
+            known = connection.execute(
+                select(tables.outbox).where(tables.outbox.c.bundle_sha256 == bundle_sha256)
+            ).first()
             if known is None:
                 connection.execute(
-                    _outbox.insert().values(bundle_sha256=bundle_sha256, state="waiting", code="", at=_now())
+                    tables.outbox.insert().values(bundle_sha256=bundle_sha256, state="waiting", code="", at=_now())
                 )
 
     def start_sending(self, bundle_sha256: str) -> bool:
         """Marks a bundle as on its way, before its first byte; False when it was withdrawn meanwhile."""
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             done = connection.execute(
-                _outbox.update()
-                .where(_outbox.c.bundle_sha256 == bundle_sha256, _outbox.c.state.in_(("waiting", "sending")))
+                tables.outbox.update()
+                .where(
+                    tables.outbox.c.bundle_sha256 == bundle_sha256, tables.outbox.c.state.in_(("waiting", "sending"))
+                )
                 .values(state="sending")
             )
             return done.rowcount == 1
@@ -247,55 +217,64 @@ class Queue:
         The row stays, as withdrawn, so that offering the bundle once more is still nothing; a bundle that was not
         offered yet (a kill between sealing and offering) gets one.
         """
-        with self._engine.begin() as connection:
-            row = connection.execute(select(_outbox).where(_outbox.c.bundle_sha256 == bundle_sha256)).first()
+        with self.engine.begin() as connection:
+            row = connection.execute(
+                select(tables.outbox).where(tables.outbox.c.bundle_sha256 == bundle_sha256)
+            ).first()
             if row is None:
                 connection.execute(
-                    _outbox.insert().values(bundle_sha256=bundle_sha256, state="withdrawn", code="", at=_now())
+                    tables.outbox.insert().values(bundle_sha256=bundle_sha256, state="withdrawn", code="", at=_now())
                 )
                 return True
             done = connection.execute(
-                _outbox.update()
-                .where(_outbox.c.bundle_sha256 == bundle_sha256, _outbox.c.state.in_(("waiting", "withdrawn")))
+                tables.outbox.update()
+                .where(
+                    tables.outbox.c.bundle_sha256 == bundle_sha256, tables.outbox.c.state.in_(("waiting", "withdrawn"))
+                )
                 .values(state="withdrawn")
             )
             return done.rowcount == 1
 
     def offered(self, *states: str) -> list[Row[Any]]:
-        """The outbox's rows in these states (waiting, sending, accepted, refused), oldest first."""
-        with self._reading.begin() as connection:
-            query = select(_outbox).where(_outbox.c.state.in_(states)).order_by(_outbox.c.at)
+        """The outbox's rows in these states (waiting, sending, accepted, refused, withdrawn, revoked), oldest first."""
+        with self.reading.begin() as connection:
+            query = select(tables.outbox).where(tables.outbox.c.state.in_(states)).order_by(tables.outbox.c.at)
             return list(connection.execute(query).all())
 
     def settle(self, bundle_sha256: str, state: str, *, code: str, receipt: bytes, signature: bytes) -> None:
-        """Records the coordinator's answer to a bundle: accepted with its receipt, or refused with its code."""
-        with self._engine.begin() as connection:
-            connection.execute(
-                _outbox.update()
-                .where(_outbox.c.bundle_sha256 == bundle_sha256)
-                .values(state=state, code=code, receipt=receipt, signature=signature)
+        """Records the coordinator's answer to a bundle: accepted with its receipt, or refused with its code.
+
+        One that was taken back while the answer was on its way stays taken back.
+        """
+        table = tables.outbox
+        with self.engine.begin() as connection:
+            on_its_way = table.update().where(
+                table.c.bundle_sha256 == bundle_sha256, table.c.state.in_(("waiting", "sending"))
             )
+            connection.execute(on_its_way.values(state=state, code=code, receipt=receipt, signature=signature))
             self._journal(connection, "coordinator", f"bundle-{state}", bundle_sha256, code)
 
     # What left
 
     def count_egress(self, kind: str, size: int) -> None:
         """Adds bytes that left the site to the count of their kind."""
-        with self._engine.begin() as connection:
-            row = connection.execute(select(_egress).where(_egress.c.kind == kind)).first()
+        with self.engine.begin() as connection:
+            row = connection.execute(select(tables.egress).where(tables.egress.c.kind == kind)).first()
             if row is None:
-                connection.execute(_egress.insert().values(kind=kind, bytes=size, messages=1))
+                connection.execute(tables.egress.insert().values(kind=kind, bytes=size, messages=1))
             else:
                 connection.execute(
-                    _egress.update()
-                    .where(_egress.c.kind == kind)
+                    tables.egress.update()
+                    .where(tables.egress.c.kind == kind)
                     .values(bytes=row.bytes + size, messages=row.messages + 1)
                 )
 
     def egress(self) -> dict[str, int]:
         """Kind -> bytes of everything that the link sent, without the transport's own framing."""
-        with self._reading.begin() as connection:
-            return {row.kind: row.bytes for row in connection.execute(select(_egress).order_by(_egress.c.kind))}
+        with self.reading.begin() as connection:
+            return {
+                row.kind: row.bytes for row in connection.execute(select(tables.egress).order_by(tables.egress.c.kind))
+            }
 
 
 def _job(row: Row[Any]) -> Job:

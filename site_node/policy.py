@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,8 @@ from shared.errors import SynthwardError
 from shared.files import write_atomic
 from shared.settings_files import read_toml, to_toml
 from shared.study import Document, Slug, Study
+from site_node.dp import dp_available
+from site_node.screening.rules import Rules
 
 
 class Policy(Document):
@@ -34,8 +36,16 @@ class Policy(Document):
     max_evaluation_steps: int = Field(default=5_000, ge=1)
     max_measurements: int = Field(default=40, ge=1, le=10_000)
     max_correlation: float = Field(default=0.95, gt=0.0, le=1.0)
+    control_floor: float = Field(default=0.95, ge=0.0, le=1.0)
+    part_control_floor: float = Field(default=0.8, ge=0.0, le=1.0)
+    min_screening_patients: int = Field(default=40, ge=2)
+    inconclusive_because: str = Field(default="", max_length=500)
+    max_membership_auc: float = Field(default=0.7, ge=0.5, le=1.0)
     metric_decimals: int = Field(default=3, ge=1, le=6)
     style_from_real: bool = True
+    max_epsilon_per_year: float = Field(default=3.0, gt=0.0, allow_inf_nan=False)
+    dp_delta: Literal["auto"] | Annotated[float, Field(gt=0.0, lt=1.0)] = "auto"
+    min_dp_patients: int = Field(default=100, ge=1)
     stewards: tuple[Slug, ...] = ()
     required_approvals: int = Field(default=1, ge=1, le=5)
 
@@ -51,12 +61,23 @@ COMMENTS = {
     "max_samples_per_case": "Most pairs that a study may draw for each training case.",
     "max_evaluation_steps": "Most optimiser steps that a study may run here on real cases.",
     "max_measurements": "Most networks that may be scored on the hold-out for one study; each reads it once more.",
-    "max_correlation": "A sample whose correlation with any real image (flips included) is above this is dropped.",
+    "max_correlation": "A sample correlating with a training image above this is dropped; the hold-out sets less.",
+    "control_floor": "Share of each kind of planted copy that the screening must find, or nothing leaves.",
+    "part_control_floor": "The same for planted parts: lesions pasted elsewhere, blocks shuffled.",
+    "min_screening_patients": "Fewest hold-out patients for a verdict; with fewer it is inconclusive, which blocks.",
+    "inconclusive_because": "Why the hospital lets inconclusive releases go to review. Empty: it does not.",
+    "max_membership_auc": "Most area under the curve of an attack that tells who was trained on (its upper end).",
     "metric_decimals": "Metrics are rounded to this many decimals before they leave.",
     "style_from_real": "Whether style may be taken from training cases. Public images are allowed either way.",
+    "max_epsilon_per_year": "Most epsilon for a patient and calendar year (UTC), over all noised readings of the site.",
+    "dp_delta": "Largest delta of a study in mode dp; auto: 1/(10 N) for N training patients, which always holds too.",
+    "min_dp_patients": "Fewest training patients behind a release in mode dp.",
     "stewards": "Who may review and approve releases. Nobody, until you name somebody.",
     "required_approvals": "Approvals by different stewards that a release needs.",
 }
+
+
+_AUDITED = "ask the study's lead for a study in mode audited, if the hospital takes part in those"
 
 
 @dataclass(frozen=True)
@@ -67,6 +88,7 @@ class Terms:
     min_holdout_patients: int
     max_correlation: float
     metric_decimals: int
+    rules: Rules
 
 
 def read_policy(path: Path) -> Policy:
@@ -92,14 +114,7 @@ def check(policy: Policy, study: Study, *, now: datetime | None = None) -> None:
     if study.privacy.mode not in policy.privacy_modes:
         raise SynthwardError("policy.privacy-mode", f"the study's mode is {study.privacy.mode}", do=ask)
     if study.privacy.mode == "dp":
-        each = "one generator for one image has a training set of one: no epsilon means anything there"
-        cohort = "this version trains the cohort's generator without noise, so that it has no epsilon to state"
-        raise SynthwardError(
-            "policy.dp-unavailable",
-            f"the study asks for differential privacy with the generator {study.generator.kind}",
-            why=each if study.generator.kind == "per_case" else cohort,
-            do="ask the study's lead for a study in mode audited, if the hospital takes part in those",
-        )
+        _check_dp(policy, study)
     if study.generator.kind not in policy.generators:
         raise SynthwardError("policy.generator", f"the study's generator is {study.generator.kind}", do=ask)
     if study.style.source not in ("none", "public") and not policy.style_from_real:
@@ -111,6 +126,49 @@ def check(policy: Policy, study: Study, *, now: datetime | None = None) -> None:
         raise SynthwardError("policy.samples", f"the study asks for {asked} samples a case", do=ask)
     if study.evaluation.steps > policy.max_evaluation_steps:
         raise SynthwardError("policy.steps", f"the study asks for {study.evaluation.steps} optimiser steps", do=ask)
+    if study.privacy.mode == "dp" and not dp_available():
+        raise SynthwardError(
+            "policy.dp-unavailable",
+            "the study asks for differential privacy",
+            why="this version trains the cohort's generator without noise, so that it has no epsilon to state",
+            do=_AUDITED,
+        )
+
+
+def _check_dp(policy: Policy, study: Study) -> None:
+    """What a study in mode dp may not ask for, as far as its text and the policy tell.
+
+    The rest needs the cohort and the ledger: site_node/dp/budget.py, in the job, before it reads a pixel.
+    """
+    if study.generator.kind == "per_case":
+        raise SynthwardError(
+            "policy.dp-generator",
+            "the study asks for differential privacy with one generator for each image",
+            why="one generator for one image has a training set of one: no epsilon means anything there",
+            do=_AUDITED,
+        )
+    unaccounted = [f"style from {study.style.source}"] if study.style.source not in ("none", "public") else []
+    unaccounted += ["the arm real_own"] if "real_own" in study.evaluation.arms else []
+    if unaccounted:
+        raise SynthwardError(
+            "policy.dp-unaccounted",
+            f"the study asks for differential privacy and for {' and '.join(unaccounted)}",
+            why="that reads the same training patients without noise, so that nothing would bound what leaves",
+            do="ask the study's lead for style none or public, and for the arms synthetic_own and synthetic_pooled",
+        )
+    epsilon, delta = study.privacy.epsilon, study.privacy.delta
+    if epsilon is not None and epsilon > policy.max_epsilon_per_year:
+        raise SynthwardError(
+            "policy.dp-epsilon",
+            f"the study's epsilon is {epsilon:.4g}; the policy allows {policy.max_epsilon_per_year:.4g} a year",
+            do="ask the study's lead for a smaller one, or change policy.toml if the hospital agrees",
+        )
+    if delta is not None and policy.dp_delta != "auto" and delta > policy.dp_delta:
+        raise SynthwardError(
+            "policy.dp-epsilon",
+            f"the study's delta is {delta:.3g}; the policy allows {policy.dp_delta:.3g}",
+            do="ask the study's lead for a smaller one, or change policy.toml if the hospital agrees",
+        )
 
 
 def terms(policy: Policy, study: Study) -> Terms:
@@ -120,4 +178,13 @@ def terms(policy: Policy, study: Study) -> Terms:
         min_holdout_patients=policy.min_holdout_patients,
         max_correlation=min(policy.max_correlation, study.release.max_correlation),
         metric_decimals=policy.metric_decimals,
+        rules=Rules(
+            control_floor=policy.control_floor,
+            part_control_floor=policy.part_control_floor,
+            min_holdout_patients=policy.min_screening_patients,
+            inconclusive_because=policy.inconclusive_because,
+            max_membership_auc=policy.max_membership_auc,
+            masks=study.release.masks,
+            drops=study.privacy.mode == "audited",
+        ),
     )

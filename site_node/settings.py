@@ -33,6 +33,13 @@ class Settings(FileSettings):
     fleet_address: str = ""
     style_weights: str = ""
     style_images: str = ""
+    screening_weights: str = ""
+    review_port: int = Field(default=7452, ge=1, le=65535)
+    review_bind: str = "127.0.0.1"
+    review_behind_proxy: bool = False
+    review_host: str = ""
+    review_proxy: str = "127.0.0.1"
+    review_user_header: str = Field(default="", pattern=r"^[A-Za-z0-9-]*$")
 
 
 class Membership(Document):
@@ -54,7 +61,14 @@ SETTINGS_COMMENTS = {
     "releases_address": "host:port of the release service where the hospital has a gateway. Empty: as enrolment told.",
     "fleet_address": "The same for the coordinator's Flower fleet interface.",
     "style_weights": "A safetensors file of VGG-19 or SqueezeNet 1.1, for studies with style gatys. Empty: none.",
+    "screening_weights": "The same kind of file, for the screening's embedding. Empty: one that needs no network.",
     "style_images": "A folder of public images, for studies whose style comes from such. Empty: none.",
+    "review_port": "Port of the stewards' review page.",
+    "review_bind": "Address on which the review page listens. Other than loopback: only behind a proxy.",
+    "review_behind_proxy": "Whether a reverse proxy of the hospital's, with TLS, stands before the review page.",
+    "review_host": "Behind a proxy: the host in the address that stewards open, with its port if it has one.",
+    "review_proxy": "Behind a proxy: its address; requests from any other are refused. Empty: any.",
+    "review_user_header": "Behind a proxy: the header that names the steward it has signed in. Empty: passwords.",
 }
 
 

@@ -12,8 +12,11 @@ from shared.release import State
 from site_node.airlock.workflow import Airlock, check_objects
 from site_node.cases import PrivateStore
 from site_node.cases import journal as private_journal
+from site_node.checkpoints import Checkpoints
 from site_node.jobs import Job, JobKind, JobState, Queue
 from site_node.policy import read_policy
+from site_node.revocations import Revocations
+from site_node.rollback import check_rollbacks
 from site_node.settings import Home
 from site_node.work.told import LAST_ERROR_FILE, read_progress
 
@@ -59,7 +62,11 @@ def read_status(home: Home) -> dict[str, Any]:
         ],
         "outbox": [
             {"digest": row.bundle_sha256, "state": row.state, "code": row.code}
-            for row in queue.offered("waiting", "sending", "accepted", "refused", "withdrawn")
+            for row in queue.offered("waiting", "sending", "accepted", "refused", "withdrawn", "revoked")
+        ],
+        "revocations": [
+            {"digest": row.bundle_sha256, "confirmed": row.receipt is not None, "code": row.code}
+            for row in Revocations(queue).all()
         ],
         "egress": queue.egress(),
     }
@@ -94,17 +101,23 @@ def _told(home: Home, job: Job) -> SynthwardError:
 
 
 def verify_site(home: Home) -> dict[str, Any]:
-    """Checks the journals and the releases' objects. Raises trust.journal or airlock.changed."""
+    """Checks the journals and the releases' objects.
+
+    Raises trust.journal, trust.rollback (a journal here or at the coordinator was cut or replaced) or airlock.changed.
+    """
     queue, store = Queue(home.exchange), PrivateStore(home.private)
     with store.reading.begin() as connection:
         private_chain = journal.entries(connection, private_journal)
+    heads = journal.verify(private_chain), journal.verify(queue.journal())
+    check_rollbacks(queue, store)
     checked = 0
     for release in Airlock(store).releases():
         check_objects(release)
         checked += 1
     return {
-        "journal": journal.verify(private_chain),
+        "journal": heads[0],
         "journal_entries": len(private_chain),
-        "link_journal": journal.verify(queue.journal()),
+        "link_journal": heads[1],
+        "coordinator_journal_entries": Checkpoints(queue).held("coordinator").entries,
         "releases_checked": checked,
     }

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field
 
 from coordinator.store.objects import ObjectStore
+from coordinator.store.revocations import revocations
 from coordinator.store.store import Store
 from shared.bundle import Manifest
 from shared.documents import canonical, parse
 from shared.errors import SynthwardError
 from shared.pairs import Pair, decode_png, sha256_hex
 from shared.privacy import PrivacyStatement
+from shared.revocation import Revocation
 from shared.study import Document, Sha256, Slug
 
 
@@ -39,9 +42,9 @@ class Dataset(Document):
 
 
 def build(store: Store, study_sha256: str, *, actor: str) -> tuple[int, str, Dataset]:
-    """(version, SHA-256, dataset) of all accepted releases. The same releases give the version that is there already.
+    """(version, SHA-256, dataset) of all accepted releases that their sites have not taken back.
 
-    Raises dataset.empty.
+    The same releases give the version that is there already. Raises dataset.empty.
     """
     rows = store.bundles(study_sha256, "accepted")
     if not rows:
@@ -70,11 +73,30 @@ def build(store: Store, study_sha256: str, *, actor: str) -> tuple[int, str, Dat
 
 
 def load(store: Store, study_sha256: str, version: int) -> tuple[int, Dataset]:
-    """(version, dataset) of a version that was built; 0 is the newest. Raises dataset.unknown."""
+    """(version, dataset) of a version that was built; 0 is the newest. Raises dataset.unknown or dataset.revoked.
+
+    A version that holds a release which was taken back is kept, and neither handed on nor trained on again.
+    """
     for row in reversed(store.datasets(study_sha256)):
         if version in (0, row.version):
-            return row.version, parse(Dataset, bytes(row.payload))
+            dataset = parse(Dataset, bytes(row.payload))
+            check_none_revoked(dataset.bundles, revocations(store), f"version {row.version}")
+            return row.version, dataset
     raise SynthwardError("dataset.unknown", f"there is no version {version or ''}", do="run: dataset build")
+
+
+def check_none_revoked(bundles: Iterable[str], revoked: Iterable[Revocation], what: str) -> None:
+    """Raises dataset.revoked, naming the releases among these bundles that were taken back."""
+    held = frozenset(bundles)
+    gone = [line for line in revoked if line.bundle_sha256 in held]
+    if gone:
+        names = ", ".join(f"{line.bundle_sha256} of {line.site} on {line.revoked_on.isoformat()}" for line in gone)
+        raise SynthwardError(
+            "dataset.revoked",
+            f"{what} holds {len(gone)} of {len(held)} releases that their sites have taken back: {names}",
+            why="a patient behind them may have withdrawn consent",
+            do="use it no more; the coordinator builds a version without them: dataset build",
+        )
 
 
 def read_pair(objects: ObjectStore, line: DatasetPair) -> Pair:

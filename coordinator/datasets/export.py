@@ -52,6 +52,11 @@ def _readme(dataset: Dataset, study: Study, version: int, sha256: str, count: Co
         "Every image was drawn by a generator. None shows a patient; each site's generators learned from its patients.",
         "Masks: 0 is background, 255 the lesion.",
         "",
+        "A hospital can take a release back, for instance when a patient withdraws consent. From time to time, ask the",
+        "coordinator for its signed list (synthward-coordinator revocations), and see whether you hold such a release:",
+        "  synthward-coordinator dataset verify FOLDER --revocations LIST --coordinator-key KEY",
+        "Use a version no more that does. Without the list, the command checks that every file is unchanged.",
+        "",
     ]
     for site, statement in sorted(dataset.privacy.items()):
         lines += [f"{site}: {count[site]} pairs", f"  {statement.label()}", ""]

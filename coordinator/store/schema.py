@@ -55,12 +55,39 @@ bundles = Table(
     Column("sha256", String(64), primary_key=True),
     Column("study_sha256", ForeignKey("studies.sha256"), nullable=False),
     Column("site", ForeignKey("sites.name"), nullable=False),
-    Column("state", String, nullable=False),  # incoming, accepted, quarantined
+    Column("state", String, nullable=False),  # incoming, accepted, quarantined, revoked
     Column("code", String, nullable=False),
     Column("manifest", LargeBinary, nullable=False),
     Column("signature", LargeBinary, nullable=False),
     Column("receipt", LargeBinary),
     Column("receipt_signature", LargeBinary),
+    Column("at", String, nullable=False),
+)
+
+# What sites took back. By site too: a site says nothing of another's bundles, also not of those that are to come.
+revocations = Table(
+    "revocations",
+    metadata,
+    Column("bundle_sha256", String(64), primary_key=True),
+    Column("site", ForeignKey("sites.name"), primary_key=True),
+    Column("payload", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    Column("receipt", LargeBinary, nullable=False),
+    Column("receipt_signature", LargeBinary, nullable=False),
+    Column("at", String, nullable=False),
+)
+
+# Where the journals of a site ended when it last said so and confirmed what was held before. By certificate too: a
+# site that enrolled again in a new folder has new journals.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("site", ForeignKey("sites.name"), primary_key=True),
+    Column("certificate_serial", String, primary_key=True),
+    Column("link_entries", Integer, nullable=False),
+    Column("link_sha256", String(64), nullable=False),
+    Column("trainer_entries", Integer, nullable=False),
+    Column("trainer_sha256", String(64), nullable=False),
     Column("at", String, nullable=False),
 )
 

@@ -68,13 +68,13 @@ class Store:
     """The coordinator's database."""
 
     def __init__(self, url: str) -> None:
-        self._engine = open_database(url)
-        schema.metadata.create_all(self._engine)
-        self._reading = reading(self._engine)
+        self.engine = open_database(url)
+        schema.metadata.create_all(self.engine)
+        self.reading = reading(self.engine)  # for transactions that change nothing
 
     @contextmanager
     def _write(self, actor: str, action: str, subject: str, detail: str = "") -> Iterator[Connection]:
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             yield connection
             journal.append(connection, schema.journal, actor=actor, action=action, subject=subject, detail=detail)
 
@@ -85,7 +85,7 @@ class Store:
 
     def journal(self) -> list[journal.Entry]:
         """The whole journal."""
-        with self._reading.begin() as connection:
+        with self.reading.begin() as connection:
             return journal.entries(connection, schema.journal)
 
     # Invitations and sites
@@ -104,7 +104,7 @@ class Store:
 
         A used invitation still holds for the site that used it, known by its signing key.
         """
-        with self._reading.begin() as connection:
+        with self.reading.begin() as connection:
             return self._invited_site(connection, secret_sha256, used_by)
 
     def _invited_site(self, connection: Connection, secret_sha256: str, used_by: bytes) -> str:
@@ -145,7 +145,7 @@ class Store:
 
     def sites(self) -> list[Site]:
         """All enrolled sites by name."""
-        with self._reading.begin() as connection:
+        with self.reading.begin() as connection:
             rows = connection.execute(select(schema.sites).order_by(schema.sites.c.name)).all()
         return [Site(r.name, r.state, r.certificate_serial, r.signing_key, r.flower_key, int(r.node_id)) for r in rows]
 
@@ -154,7 +154,7 @@ class Store:
     def publish(self, study: PublishedStudy, *, actor: str) -> None:
         """Records a signed study; publishing the same one again is nothing. Raises study.exists."""
         study_id = study.study.study_id
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             row = connection.execute(select(schema.studies).where(schema.studies.c.study_id == study_id)).first()
             if row is not None:
                 if row.sha256 == study.sha256:
@@ -174,7 +174,7 @@ class Store:
 
     def studies(self) -> list[PublishedStudy]:
         """All published studies, oldest first."""
-        with self._reading.begin() as connection:
+        with self.reading.begin() as connection:
             rows = connection.execute(select(schema.studies).order_by(schema.studies.c.published_at)).all()
         return [_study(row) for row in rows]
 
@@ -188,7 +188,7 @@ class Store:
     def deliveries(self, study_sha256: str) -> dict[str, tuple[str, str]]:
         """Site -> (state, code) of every answer to a study."""
         table = schema.deliveries
-        with self._reading.begin() as connection:
+        with self.reading.begin() as connection:
             rows = connection.execute(select(table).where(table.c.study_sha256 == study_sha256)).all()
         return {row.site: (row.state, row.code) for row in rows}
 
@@ -207,14 +207,14 @@ class Store:
 
     def bundle(self, sha256: str) -> Row[Any] | None:
         """A bundle's row, if it was ever begun."""
-        with self._reading.begin() as connection:
+        with self.reading.begin() as connection:
             return connection.execute(select(schema.bundles).where(schema.bundles.c.sha256 == sha256)).first()
 
     def bundles(self, study_sha256: str, state: str) -> list[Row[Any]]:
         """A study's bundles in one state, by site and digest."""
         table = schema.bundles
         query = select(table).where(table.c.study_sha256 == study_sha256, table.c.state == state)
-        with self._reading.begin() as connection:
+        with self.reading.begin() as connection:
             return list(connection.execute(query.order_by(table.c.site, table.c.sha256)).all())
 
     def begin_bundle(self, sha256: str, study_sha256: str, site: str, manifest: bytes, signature: bytes) -> None:
@@ -239,12 +239,17 @@ class Store:
             return  # a second connection of the same site began it in between
 
     def accept_bundle(self, sha256: str, receipt: bytes, signature: bytes, *, site: str) -> tuple[bytes, bytes]:
-        """Marks a bundle accepted, once; answers with the receipt that stands, which may be an earlier one."""
+        """Marks a bundle accepted, once; answers with the receipt that stands, which may be an earlier one.
+
+        Raises admission.revoked.
+        """
         table = schema.bundles
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             row = connection.execute(select(table).where(table.c.sha256 == sha256)).one()
             if row.state == "accepted":
                 return bytes(row.receipt), bytes(row.receipt_signature)
+            if row.state == "revoked":
+                raise SynthwardError("admission.revoked", f"bundle {sha256} was taken back meanwhile")
             connection.execute(
                 table.update()
                 .where(table.c.sha256 == sha256)
@@ -281,7 +286,7 @@ class Store:
     def datasets(self, study_sha256: str) -> list[Row[Any]]:
         """A study's dataset versions in order."""
         table = schema.datasets
-        with self._reading.begin() as connection:
+        with self.reading.begin() as connection:
             query = select(table).where(table.c.study_sha256 == study_sha256).order_by(table.c.version)
             return list(connection.execute(query).all())
 
@@ -305,7 +310,7 @@ class Store:
         """All answers for one dataset version."""
         table = schema.measurements
         query = select(table).where(table.c.study_sha256 == study_sha256, table.c.dataset_version == version)
-        with self._reading.begin() as connection:
+        with self.reading.begin() as connection:
             rows = connection.execute(query.order_by(table.c.measurement_id)).all()
         return [
             Measurement(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import secrets
 import shutil
 import signal
 import socket
@@ -25,6 +26,7 @@ from deploy.demo.relay import Relay
 from deploy.demo.study import STEWARD, demo_policy, write_study
 from deploy.demo.together import each
 from shared.errors import SynthwardError
+from shared.files import write_private
 
 _START_S = 60.0
 
@@ -140,6 +142,8 @@ def _join(coordinator: Party, site: SiteParty) -> dict[str, object]:
         "--fleet-address", f"127.0.0.1:{site.fleet.port}",
     )  # fmt: skip
     demo_policy(site.home / "policy.toml")
+    write_private(_password_file(site), secrets.token_urlsafe(24).encode())
+    site.call("steward", "add", STEWARD, "--password-file", str(_password_file(site)))
     found = site.call("import")
     if found["remarks"]:
         print(f"  {site.name}: {found['remarks']}", flush=True)
@@ -148,8 +152,14 @@ def _join(coordinator: Party, site: SiteParty) -> dict[str, object]:
 
 def _approve(site: SiteParty) -> None:
     release = site.call("status")["releases"][0]["release"]
-    seen = site.call("review", release, "--as", STEWARD, "--sheets", str(site.home / "private" / "review"))
-    site.call("approve", release, "--as", STEWARD, "--digest", seen["digest"])
+    as_steward = ("--as", STEWARD, "--password-file", str(_password_file(site)))
+    seen = site.call("review", release, *as_steward, "--sheets", str(site.home / "private" / "review"))
+    site.call("approve", release, *as_steward, "--digest", seen["digest"])
+
+
+def _password_file(site: SiteParty) -> Path:
+    """Where the demo's steward has its password: a script has to keep it somewhere, a person should not."""
+    return site.home / "private" / "steward.password"
 
 
 def _free_ports(count: int) -> list[int]:

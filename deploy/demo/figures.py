@@ -142,14 +142,15 @@ def _egress(site: SiteParty, counted: Mapping[str, int]) -> dict[str, int]:
     """
     answers = counted.get("flower:query.study", 0)
     metrics = counted.get("flower:evaluate.measurement", 0)
-    enrolment, bundle = counted.get("enrolment", 0), counted.get("bundle", 0)
+    enrolment, bundle, checkpoint = (counted.get(kind, 0) for kind in ("enrolment", "bundle", "checkpoint"))
     return {
         "release bundle": bundle,
         "enrolment (public keys, requests)": enrolment,
+        "ends of the journals (lengths, digests)": checkpoint,
         "answers to the study": answers,
         "metrics": metrics,
         "Flower: polling, heartbeats, TLS": site.fleet.sent - answers - metrics,
-        "gRPC: TLS and framing": site.enrolment.sent + site.releases.sent - enrolment - bundle,
+        "gRPC: TLS and framing": site.enrolment.sent + site.releases.sent - enrolment - bundle - checkpoint,
     }
 
 

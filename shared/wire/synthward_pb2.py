@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bshared/wire/synthward.proto\x12\x0csynthward.v1\"\x86\x01\n\x0c\x45nrolRequest\x12\x19\n\x11invitation_secret\x18\x01 \x01(\x0c\x12\x1b\n\x13\x63\x65rtificate_request\x18\x02 \x01(\x0c\x12\x13\n\x0bsigning_key\x18\x03 \x01(\x0c\x12\x15\n\rsigning_proof\x18\x04 \x01(\x0c\x12\x12\n\nflower_key\x18\x05 \x01(\x0c\"y\n\nEnrolReply\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12\x17\n\x0f\x63oordinator_key\x18\x03 \x01(\x0c\x12\x18\n\x10releases_address\x18\x04 \x01(\t\x12\x15\n\rfleet_address\x18\x05 \x01(\t\"3\n\x0c\x42\x65ginRequest\x12\x10\n\x08manifest\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"/\n\rMissingObject\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"h\n\nBeginReply\x12,\n\x07missing\x18\x01 \x03(\x0b\x32\x1b.synthward.v1.MissingObject\x12,\n\x07receipt\x18\x02 \x01(\x0b\x32\x1b.synthward.v1.SignedReceipt\"S\n\x05\x43hunk\x12\x15\n\rbundle_sha256\x18\x01 \x01(\t\x12\x15\n\robject_sha256\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"%\n\x0bUploadReply\x12\x16\n\x0estored_objects\x18\x01 \x01(\x04\"&\n\rFinishRequest\x12\x15\n\rbundle_sha256\x18\x01 \x01(\t\";\n\x0b\x46inishReply\x12,\n\x07receipt\x18\x01 \x01(\x0b\x32\x1b.synthward.v1.SignedReceipt\"3\n\rSignedReceipt\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x32J\n\tEnrolment\x12=\n\x05\x45nrol\x12\x1a.synthward.v1.EnrolRequest\x1a\x18.synthward.v1.EnrolReply2\xc7\x01\n\x08Releases\x12=\n\x05\x42\x65gin\x12\x1a.synthward.v1.BeginRequest\x1a\x18.synthward.v1.BeginReply\x12:\n\x06Upload\x12\x13.synthward.v1.Chunk\x1a\x19.synthward.v1.UploadReply(\x01\x12@\n\x06\x46inish\x12\x1b.synthward.v1.FinishRequest\x1a\x19.synthward.v1.FinishReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bshared/wire/synthward.proto\x12\x0csynthward.v1\"\x86\x01\n\x0c\x45nrolRequest\x12\x19\n\x11invitation_secret\x18\x01 \x01(\x0c\x12\x1b\n\x13\x63\x65rtificate_request\x18\x02 \x01(\x0c\x12\x13\n\x0bsigning_key\x18\x03 \x01(\x0c\x12\x15\n\rsigning_proof\x18\x04 \x01(\x0c\x12\x12\n\nflower_key\x18\x05 \x01(\x0c\"y\n\nEnrolReply\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12\x17\n\x0f\x63oordinator_key\x18\x03 \x01(\x0c\x12\x18\n\x10releases_address\x18\x04 \x01(\t\x12\x15\n\rfleet_address\x18\x05 \x01(\t\"3\n\x0c\x42\x65ginRequest\x12\x10\n\x08manifest\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"/\n\rMissingObject\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"h\n\nBeginReply\x12,\n\x07missing\x18\x01 \x03(\x0b\x32\x1b.synthward.v1.MissingObject\x12,\n\x07receipt\x18\x02 \x01(\x0b\x32\x1b.synthward.v1.SignedReceipt\"S\n\x05\x43hunk\x12\x15\n\rbundle_sha256\x18\x01 \x01(\t\x12\x15\n\robject_sha256\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"%\n\x0bUploadReply\x12\x16\n\x0estored_objects\x18\x01 \x01(\x04\"&\n\rFinishRequest\x12\x15\n\rbundle_sha256\x18\x01 \x01(\t\";\n\x0b\x46inishReply\x12,\n\x07receipt\x18\x01 \x01(\x0b\x32\x1b.synthward.v1.SignedReceipt\"3\n\rSignedReceipt\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"6\n\rRevokeRequest\x12\x12\n\nrevocation\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\";\n\x0bRevokeReply\x12,\n\x07receipt\x18\x01 \x01(\x0b\x32\x1b.synthward.v1.SignedReceipt\"\xb5\x01\n\x11\x43heckpointRequest\x12\x14\n\x0clink_entries\x18\x01 \x01(\x04\x12\x13\n\x0blink_sha256\x18\x02 \x01(\t\x12\x17\n\x0ftrainer_entries\x18\x03 \x01(\x04\x12\x16\n\x0etrainer_sha256\x18\x04 \x01(\t\x12\x17\n\x0flast_checkpoint\x18\x05 \x01(\x0c\x12\x16\n\x0elast_signature\x18\x06 \x01(\x0c\x12\x13\n\x0brolled_back\x18\x07 \x01(\x04\"Z\n\x0f\x43heckpointReply\x12/\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1b.synthward.v1.SignedReceipt\x12\x16\n\x0esha256_at_last\x18\x02 \x01(\t2J\n\tEnrolment\x12=\n\x05\x45nrol\x12\x1a.synthward.v1.EnrolRequest\x1a\x18.synthward.v1.EnrolReply2\xd7\x02\n\x08Releases\x12=\n\x05\x42\x65gin\x12\x1a.synthward.v1.BeginRequest\x1a\x18.synthward.v1.BeginReply\x12:\n\x06Upload\x12\x13.synthward.v1.Chunk\x1a\x19.synthward.v1.UploadReply(\x01\x12@\n\x06\x46inish\x12\x1b.synthward.v1.FinishRequest\x1a\x19.synthward.v1.FinishReply\x12@\n\x06Revoke\x12\x1b.synthward.v1.RevokeRequest\x1a\x19.synthward.v1.RevokeReply\x12L\n\nCheckpoint\x12\x1f.synthward.v1.CheckpointRequest\x1a\x1d.synthward.v1.CheckpointReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,8 +51,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FINISHREPLY']._serialized_end=736
   _globals['_SIGNEDRECEIPT']._serialized_start=738
   _globals['_SIGNEDRECEIPT']._serialized_end=789
-  _globals['_ENROLMENT']._serialized_start=791
-  _globals['_ENROLMENT']._serialized_end=865
-  _globals['_RELEASES']._serialized_start=868
-  _globals['_RELEASES']._serialized_end=1067
+  _globals['_REVOKEREQUEST']._serialized_start=791
+  _globals['_REVOKEREQUEST']._serialized_end=845
+  _globals['_REVOKEREPLY']._serialized_start=847
+  _globals['_REVOKEREPLY']._serialized_end=906
+  _globals['_CHECKPOINTREQUEST']._serialized_start=909
+  _globals['_CHECKPOINTREQUEST']._serialized_end=1090
+  _globals['_CHECKPOINTREPLY']._serialized_start=1092
+  _globals['_CHECKPOINTREPLY']._serialized_end=1182
+  _globals['_ENROLMENT']._serialized_start=1184
+  _globals['_ENROLMENT']._serialized_end=1258
+  _globals['_RELEASES']._serialized_start=1261
+  _globals['_RELEASES']._serialized_end=1604
 # @@protoc_insertion_point(module_scope)

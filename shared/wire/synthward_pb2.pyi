@@ -95,3 +95,43 @@ class SignedReceipt(_message.Message):
     payload: bytes
     signature: bytes
     def __init__(self, payload: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class RevokeRequest(_message.Message):
+    __slots__ = ("revocation", "signature")
+    REVOCATION_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    revocation: bytes
+    signature: bytes
+    def __init__(self, revocation: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class RevokeReply(_message.Message):
+    __slots__ = ("receipt",)
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    receipt: SignedReceipt
+    def __init__(self, receipt: _Optional[_Union[SignedReceipt, _Mapping]] = ...) -> None: ...
+
+class CheckpointRequest(_message.Message):
+    __slots__ = ("link_entries", "link_sha256", "trainer_entries", "trainer_sha256", "last_checkpoint", "last_signature", "rolled_back")
+    LINK_ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    LINK_SHA256_FIELD_NUMBER: _ClassVar[int]
+    TRAINER_ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    TRAINER_SHA256_FIELD_NUMBER: _ClassVar[int]
+    LAST_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    LAST_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    ROLLED_BACK_FIELD_NUMBER: _ClassVar[int]
+    link_entries: int
+    link_sha256: str
+    trainer_entries: int
+    trainer_sha256: str
+    last_checkpoint: bytes
+    last_signature: bytes
+    rolled_back: int
+    def __init__(self, link_entries: _Optional[int] = ..., link_sha256: _Optional[str] = ..., trainer_entries: _Optional[int] = ..., trainer_sha256: _Optional[str] = ..., last_checkpoint: _Optional[bytes] = ..., last_signature: _Optional[bytes] = ..., rolled_back: _Optional[int] = ...) -> None: ...
+
+class CheckpointReply(_message.Message):
+    __slots__ = ("checkpoint", "sha256_at_last")
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    SHA256_AT_LAST_FIELD_NUMBER: _ClassVar[int]
+    checkpoint: SignedReceipt
+    sha256_at_last: str
+    def __init__(self, checkpoint: _Optional[_Union[SignedReceipt, _Mapping]] = ..., sha256_at_last: _Optional[str] = ...) -> None: ...

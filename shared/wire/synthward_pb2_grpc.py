@@ -125,6 +125,16 @@ class ReleasesStub:
                 request_serializer=shared_dot_wire_dot_synthward__pb2.FinishRequest.SerializeToString,
                 response_deserializer=shared_dot_wire_dot_synthward__pb2.FinishReply.FromString,
                 _registered_method=True)
+        self.Revoke = channel.unary_unary(
+                '/synthward.v1.Releases/Revoke',
+                request_serializer=shared_dot_wire_dot_synthward__pb2.RevokeRequest.SerializeToString,
+                response_deserializer=shared_dot_wire_dot_synthward__pb2.RevokeReply.FromString,
+                _registered_method=True)
+        self.Checkpoint = channel.unary_unary(
+                '/synthward.v1.Releases/Checkpoint',
+                request_serializer=shared_dot_wire_dot_synthward__pb2.CheckpointRequest.SerializeToString,
+                response_deserializer=shared_dot_wire_dot_synthward__pb2.CheckpointReply.FromString,
+                _registered_method=True)
 
 
 class ReleasesServicer:
@@ -152,6 +162,20 @@ class ReleasesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Revoke(self, request, context):
+        """Takes a bundle back, whether it was accepted or not. Safe to repeat: the receipt is the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Checkpoint(self, request, context):
+        """Each side tells the other where its journal ends, so that neither can be rolled back unnoticed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ReleasesServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -169,6 +193,16 @@ def add_ReleasesServicer_to_server(servicer, server):
                     servicer.Finish,
                     request_deserializer=shared_dot_wire_dot_synthward__pb2.FinishRequest.FromString,
                     response_serializer=shared_dot_wire_dot_synthward__pb2.FinishReply.SerializeToString,
+            ),
+            'Revoke': grpc.unary_unary_rpc_method_handler(
+                    servicer.Revoke,
+                    request_deserializer=shared_dot_wire_dot_synthward__pb2.RevokeRequest.FromString,
+                    response_serializer=shared_dot_wire_dot_synthward__pb2.RevokeReply.SerializeToString,
+            ),
+            'Checkpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.Checkpoint,
+                    request_deserializer=shared_dot_wire_dot_synthward__pb2.CheckpointRequest.FromString,
+                    response_serializer=shared_dot_wire_dot_synthward__pb2.CheckpointReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -253,6 +287,60 @@ class Releases:
             '/synthward.v1.Releases/Finish',
             shared_dot_wire_dot_synthward__pb2.FinishRequest.SerializeToString,
             shared_dot_wire_dot_synthward__pb2.FinishReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Revoke(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/synthward.v1.Releases/Revoke',
+            shared_dot_wire_dot_synthward__pb2.RevokeRequest.SerializeToString,
+            shared_dot_wire_dot_synthward__pb2.RevokeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Checkpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/synthward.v1.Releases/Checkpoint',
+            shared_dot_wire_dot_synthward__pb2.CheckpointRequest.SerializeToString,
+            shared_dot_wire_dot_synthward__pb2.CheckpointReply.FromString,
             options,
             channel_credentials,
             insecure,

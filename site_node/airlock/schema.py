@@ -22,7 +22,10 @@ def releases_table(metadata: MetaData) -> Table:
 
 
 def votes_table(metadata: MetaData) -> Table:
-    """Votes: bound to the digest of what the person reviewed, one a person and digest."""
+    """The votes that stand: bound to the digest of what the person reviewed, one a person and digest.
+
+    The journal has every vote that was ever given; a question takes them out of here.
+    """
     return Table(
         "votes",
         metadata,
@@ -32,4 +35,25 @@ def votes_table(metadata: MetaData) -> Table:
         Column("person", String, nullable=False),
         Column("at", String, nullable=False),
         UniqueConstraint("release_id", "bundle_sha256", "person"),
+    )
+
+
+def asked_for_table(metadata: MetaData) -> Table:
+    """Who asked for a release to be made, where a person did; they cannot approve it."""
+    return Table(
+        "asked_for",
+        metadata,
+        Column("release_id", String, primary_key=True),
+        Column("person", String, nullable=False),
+    )
+
+
+def touched_table(metadata: MetaData) -> Table:
+    """Which patients a release rests on, and on which side of the split each was. Patient keys: never leaves."""
+    return Table(
+        "touched",
+        metadata,
+        Column("release_id", String, primary_key=True),
+        Column("patient", String, primary_key=True, index=True),
+        Column("side", String, nullable=False),
     )

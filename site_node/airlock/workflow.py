@@ -1,5 +1,7 @@
 """The airlock: takes a release through its states, each step in one transaction with its journal entry.
 
+permissions.py says who may, policies.py when one may, records.py what is known; this file does it.
+
 What is reviewed is what is sealed: a release is its manifest, drafted once; votes are bound to the manifest's digest,
 and sealing hashes every object again before it signs.
 """
@@ -9,13 +11,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, delete, select
 
 from shared.bundle import Manifest, bundle_sha256, object_path
 from shared.documents import canonical, parse, sign
@@ -24,8 +26,11 @@ from shared.files import whole_folder
 from shared.journal import append
 from shared.pairs import sha256_hex
 from shared.release import Action, State, step
-from site_node.airlock.permissions import check_may
-from site_node.cases import PrivateStore, journal, releases, votes
+from site_node.airlock.permissions import check_steward
+from site_node.airlock.policies import check_may_see_votes, check_step, check_words, enough, may_see_votes
+from site_node.airlock.records import VOTE, Event, Touch, events, note_patients, standing, touches, without_patients
+from site_node.cases import PrivateStore, asked_for, journal, releases, votes
+from site_node.cohort import Split
 from site_node.policy import Policy
 
 
@@ -60,8 +65,19 @@ class Airlock:
         with self._store.reading.begin() as connection:
             return self._release(self._row(connection, release_id))
 
-    def draft(self, manifest: Manifest, report: Mapping[str, Any], *, made_by: str) -> Release:
-        """Registers a drafted release, whose objects lie in its folder, as screened; drafting it again is nothing."""
+    def draft(
+        self,
+        manifest: Manifest,
+        report: Mapping[str, Any],
+        *,
+        made_by: str,
+        asked_by: str = "",
+        patients: Split | None = None,
+    ) -> Release:
+        """Registers a drafted release, whose objects lie in its folder, as screened; drafting it again is nothing.
+
+        asked_by: the person who asked for it to be made, if one did. patients: whom it rests on, for `touched`.
+        """
         payload = canonical(manifest)
         with self._store.engine.begin() as connection:
             known = connection.execute(select(releases).where(releases.c.release_id == manifest.release_id)).first()
@@ -78,37 +94,36 @@ class Airlock:
                         at=datetime.now(UTC).isoformat(),
                     )
                 )
+                if asked_by:
+                    connection.execute(asked_for.insert().values(release_id=manifest.release_id, person=asked_by))
+                if patients is not None:
+                    note_patients(connection, manifest.release_id, patients)
                 append(connection, journal, actor=made_by, action="draft", subject=manifest.release_id)
                 self._step(connection, manifest.release_id, Action.SCREEN, actor=made_by)
         return self.release(manifest.release_id)
 
+    # What stewards decide
+
     def review(self, policy: Policy, release_id: str, person: str) -> Release:
         """A steward opens a release; the journal says so."""
         with self._store.engine.begin() as connection:
-            release = self._release(self._row(connection, release_id))
-            check_may(policy, person, Action.REVIEW, made_by=release.made_by)
-            self._step(connection, release_id, Action.REVIEW, actor=person, detail=release.bundle_sha256)
+            row = self._row(connection, release_id)
+            check_step(policy, standing(connection, row), person, Action.REVIEW)
+            self._step(connection, release_id, Action.REVIEW, actor=person, detail=row.bundle_sha256)
         return self.release(release_id)
 
     def approve(self, policy: Policy, release_id: str, person: str, *, reviewed_sha256: str) -> Release:
-        """A steward's vote for what they reviewed. With enough votes the release is approved.
+        """A steward's vote for what they opened; voting twice is voting once. With enough votes it is approved.
 
-        Raises airlock.changed when what was reviewed is not what lies there.
+        Raises airlock.changed when what was reviewed is not what lies there, airlock.not-opened when this person has
+        not opened it.
         """
         with self._store.engine.begin() as connection:
-            release = self._release(self._row(connection, release_id))
-            check_may(policy, person, Action.APPROVE, made_by=release.made_by)
-            step(release.state, Action.APPROVE)
-            if reviewed_sha256 != release.bundle_sha256:
-                raise SynthwardError(
-                    "airlock.changed",
-                    f"{person} reviewed {reviewed_sha256[:12]}, the release is {release.bundle_sha256[:12]}",
-                    do="review it again",
-                )
-            check_objects(release)
-            given = (votes.c.release_id == release_id) & (votes.c.bundle_sha256 == reviewed_sha256)
-            people = set(connection.execute(select(votes.c.person).where(given)).scalars())
-            if person not in people:
+            row = self._row(connection, release_id)
+            before = standing(connection, row)
+            check_step(policy, before, person, Action.APPROVE, reviewed_sha256=reviewed_sha256)
+            check_objects(self._release(row))
+            if person not in before.votes:
                 connection.execute(
                     votes.insert().values(
                         release_id=release_id,
@@ -117,16 +132,23 @@ class Airlock:
                         at=datetime.now(UTC).isoformat(),
                     )
                 )
-                append(connection, journal, actor=person, action="vote", subject=release_id, detail=reviewed_sha256)
-            # Somebody who is no steward any more has no vote any more.
-            people = {name for name in people | {person} if name in policy.stewards}
-            if len(people) >= policy.required_approvals:
+                append(connection, journal, actor=person, action=VOTE, subject=release_id, detail=reviewed_sha256)
+            if enough(policy, replace(before, votes=before.votes | {person})):
                 self._step(connection, release_id, Action.APPROVE, actor=person, detail=reviewed_sha256)
         return self.release(release_id)
 
+    def ask(self, policy: Policy, release_id: str, person: str, text: str) -> Release:
+        """A steward asks for more. The question stays on record, votes so far are void, and it is opened afresh."""
+        words = check_words(text)
+        with self._store.engine.begin() as connection:
+            check_step(policy, standing(connection, self._row(connection, release_id)), person, Action.ASK)
+            connection.execute(delete(votes).where(votes.c.release_id == release_id))
+            self._step(connection, release_id, Action.ASK, actor=person, detail=words)
+        return self.release(release_id)
+
     def reject(self, policy: Policy, release_id: str, person: str, reason: str) -> Release:
-        """A steward keeps a release in."""
-        return self._end(policy, release_id, person, Action.REJECT, reason)
+        """A steward keeps a release in, for good."""
+        return self._decide(policy, release_id, person, Action.REJECT, reason)
 
     def withdraw(
         self, policy: Policy, release_id: str, person: str, reason: str, *, take_back: Callable[[str], bool]
@@ -135,24 +157,72 @@ class Airlock:
 
         take_back(bundle_sha256) takes a sealed one out of the link's hands, and is False when it is too late.
         """
-        release = self.release(release_id)
-        check_may(policy, person, Action.WITHDRAW, made_by=release.made_by)
-        step(release.state, Action.WITHDRAW)
-        if release.state is State.SEALED and not take_back(release.bundle_sha256):
+        check_words(reason)
+        with self._store.reading.begin() as connection:
+            found = standing(connection, self._row(connection, release_id))
+        check_step(policy, found, person, Action.WITHDRAW)
+        if found.state is State.SEALED and not take_back(found.bundle_sha256):
+            self.sent(release_id, actor="link")  # true, only not yet written here: from now on it can be revoked
             raise SynthwardError(
                 "airlock.state",
                 f"{release_id} is being sent already",
                 why="bytes of it have left",
-                do="ask the coordinator's operator to leave it out of datasets: this version cannot revoke by itself",
+                do="revoke it: the coordinator is then told to use it no more",
             )
-        return self._end(policy, release_id, person, Action.WITHDRAW, reason)
+        return self._decide(policy, release_id, person, Action.WITHDRAW, reason)
 
-    def _end(self, policy: Policy, release_id: str, person: str, action: Action, reason: str) -> Release:
+    def revoke(self, policy: Policy, release_id: str, person: str, reason: str) -> Release:
+        """A steward takes back a release that has left, in whole or in part. The reason stays here.
+
+        From now on nothing more of it is sent; the trainer signs the revocation, the link carries it.
+        """
+        return self._decide(policy, release_id, person, Action.REVOKE, reason)
+
+    def _decide(self, policy: Policy, release_id: str, person: str, action: Action, reason: str) -> Release:
+        words = check_words(reason)
         with self._store.engine.begin() as connection:
-            release = self._release(self._row(connection, release_id))
-            check_may(policy, person, action, made_by=release.made_by)
-            self._step(connection, release_id, action, actor=person, detail=reason)
+            check_step(policy, standing(connection, self._row(connection, release_id)), person, action)
+            self._step(connection, release_id, action, actor=person, detail=words)
         return self.release(release_id)
+
+    # What is told, and to whom
+
+    def votes(self, policy: Policy, release_id: str, person: str) -> list[Event]:
+        """The votes that stand, for a steward who may know them. Raises policy.steward or airlock.blind."""
+        with self._store.reading.begin() as connection:
+            row = self._row(connection, release_id)
+            check_may_see_votes(policy, standing(connection, row), person)
+            given = (votes.c.release_id == release_id) & (votes.c.bundle_sha256 == row.bundle_sha256)
+            rows = connection.execute(select(votes).where(given).order_by(votes.c.seq)).all()
+        return [Event(vote.at, vote.person, VOTE, vote.bundle_sha256) for vote in rows]
+
+    def history(self, policy: Policy, release_id: str, person: str) -> list[Event]:
+        """A release's history for a steward, oldest first; without others' votes while those are blind."""
+        with self._store.reading.begin() as connection:
+            check_steward(policy, person, "read about")
+            found = standing(connection, self._row(connection, release_id))
+            told = events(connection, release_id)
+        if may_see_votes(policy, found, person):
+            return told
+        return [event for event in told if event.action != VOTE or event.actor == person]
+
+    def questions(self, release_id: str) -> list[Event]:
+        """What stewards have asked about a release, oldest first; `detail` is the question."""
+        with self._store.reading.begin() as connection:
+            self._row(connection, release_id)
+            return events(connection, release_id, (Action.ASK.value,))
+
+    def has_voted(self, release_id: str, person: str) -> bool:
+        """Whether this person's own vote stands: to be told to that person alone."""
+        with self._store.reading.begin() as connection:
+            return person in standing(connection, self._row(connection, release_id)).votes
+
+    def touched(self, patient: str) -> tuple[list[Touch], list[str]]:
+        """(releases that rest on a patient, releases of which it is not known), each oldest first."""
+        with self._store.reading.begin() as connection:
+            return touches(connection, patient), without_patients(connection)
+
+    # What the machinery does on what was decided
 
     def seal(self, release_id: str, key: Ed25519PrivateKey, outbox: Path) -> Path:
         """Writes an approved release into the outbox, whole or not at all, and signs it; its folder there.
@@ -189,6 +259,10 @@ class Airlock:
     def refused(self, release_id: str, code: str, *, actor: str) -> None:
         """The coordinator would not have it."""
         self._machine_step(release_id, Action.REFUSE, State.SUBMITTED, actor, detail=code)
+
+    def revoked(self, release_id: str, *, actor: str) -> None:
+        """The coordinator's receipt for the revocation is here."""
+        self._machine_step(release_id, Action.CONFIRM, State.REVOKING, actor)
 
     def _machine_step(self, release_id: str, action: Action, before: State, actor: str, detail: str = "") -> None:
         with self._store.engine.begin() as connection:

@@ -6,7 +6,6 @@ and offsets it lacks. Nothing is taken back as lost before a signed receipt, or 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +29,6 @@ CHUNK_BYTES = 64 * 1024
 _CALL_TIMEOUT_S = 60.0
 _UPLOAD_TIMEOUT_S = 6 * 3600.0
 _FINISH_TIMEOUT_S = 1800.0
-_POLL_S = 0.5
-_LONGEST_PAUSE_S = 60.0
 _log = structlog.get_logger("site.outbox")
 
 
@@ -43,14 +40,6 @@ class Outbox:
         self._queue = queue
         self._stub = rpc.ReleasesStub(channel)  # type: ignore[no-untyped-call]
         self._coordinator_key = public_key(bytes.fromhex(home.membership().coordinator_key))
-
-    def run(self, stop: threading.Event) -> None:
-        """Until stop is set; what cannot be sent now is tried again, after a growing pause."""
-        failures = 0
-        while not stop.is_set():
-            sent = [self.send(row.bundle_sha256) for row in self._queue.offered("waiting", "sending")]
-            failures = 0 if all(sent) else failures + 1
-            stop.wait(min(_LONGEST_PAUSE_S, _POLL_S * 2.0**failures))
 
     def send(self, sha256: str) -> bool:
         """Sends one bundle; False when it must be tried again.
@@ -131,4 +120,5 @@ def _is_final(error: SynthwardError) -> bool:
     judged = error.exit_code in (ExitCode.INPUT, ExitCode.TRUST, ExitCode.POLICY)
     # An object that arrived changed was dropped over there, and is asked for again.
     on_its_way = error.code == "admission.digest"
-    return (judged and not about_the_caller and not on_its_way) or error.code == "admission.quarantined"
+    for_good = error.code in ("admission.quarantined", "admission.revoked")
+    return (judged and not about_the_caller and not on_its_way) or for_good

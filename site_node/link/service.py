@@ -1,4 +1,4 @@
-"""The link's process: the executor that answers Flower, and the outbox that sends bundles. No private data in reach."""
+"""The link's process: the executor that answers Flower, and the sender of what leaves. No private data in reach."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from site_node.jobs import Queue
 from site_node.link.channel import release_channel
 from site_node.link.client_app import build_client_app
 from site_node.link.executor import Executor
-from site_node.link.outbox import Outbox
+from site_node.link.sender import Sender
 from site_node.settings import Home
 
 
@@ -25,8 +25,8 @@ def serve(home: Home) -> None:
     secret = (home.link_keys / "executor.secret").read_bytes()
     executor = Executor(build_client_app(home), queue, port=home.settings().node_port, secret=secret)
     with release_channel(home) as channel:
-        outbox = Outbox(home, queue, channel)
-        threads = [threading.Thread(target=part.run, args=(stop,), daemon=True) for part in (executor, outbox)]
+        sender = Sender(home, queue, channel)
+        threads = [threading.Thread(target=part.run, args=(stop,), daemon=True) for part in (executor, sender)]
         for thread in threads:
             thread.start()
         # A part that dies takes the process with it: the supervisor starts both afresh.

@@ -66,8 +66,8 @@ class _Architecture:
     classifier: Shapes  # what a whole network has besides; a file holds all of it or nothing
 
 
-def load_features(path: Path) -> Features:
-    """The network in a safetensors file, in float32.
+def load_features(path: Path, *, setting: str = "style_weights") -> Features:
+    """The network in a safetensors file, in float32. setting: which one names it, for the error.
 
     Raises style.weights-missing when there is no such file, and style.weights-refused for anything but the whole
     weights of one of the two networks.
@@ -76,7 +76,7 @@ def load_features(path: Path) -> Features:
         raise SynthwardError(
             "style.weights-missing",
             f"{path} is not a file",
-            do="put the weights there, or set style_weights in settings.toml to where they are",
+            do=f"put the weights there, or set {setting} in settings.toml to where they are",
         )
     try:
         _refuse_pickle(path)

@@ -28,20 +28,19 @@ from site_node.cases import Case, PrivateStore, holdout, ledger, training
 from site_node.cohort import Split, check_floor, check_size
 from site_node.dp.ledger import facts, record, statement
 from site_node.policy import Policy, Terms, policy_sha256, terms
-from site_node.screening.copies import Bank
-from site_node.screening.report import Control
 from site_node.screening.screen import Screening
+from site_node.screening.verdict import check_holdout
 from site_node.settings import Settings
 from site_node.style.interface import ACCESS, Style, another, prepare
 from site_node.style.stored import StoredMoments, moments_file, take
 from site_node.style.stored import load as load_moments
 from site_node.style.stored import save as save_moments
 from site_node.work.machine import Workers
+from site_node.work.screening import ToScreen, prepare_screening, real_cases, screening_pool
 from site_node.work.sources import Well, source
 from site_node.work.time_left import TrainingProgress
 
 ATTEMPTS_PER_SAMPLE = 6
-CONTROL_CASES = 20
 BATCH = 16  # samples that are drawn and styled together
 
 
@@ -70,6 +69,20 @@ class _Job:
 
     def training(self) -> list[Case]:
         return list(training(self.cases, self.split))
+
+    def screened(self) -> ToScreen:
+        """What the screening compares with, and by which rules."""
+        image, settings = self.study.image, self.settings
+        return ToScreen(
+            release_id=self.release_id,
+            folder=self.store.folder,
+            training=real_cases(self.training(), image),
+            holdout=real_cases(holdout(self.cases, self.split), image),
+            rules=self.terms.rules,
+            max_correlation=self.terms.max_correlation,
+            weights=Path(settings.screening_weights) if settings.screening_weights else None,
+            seed=self.store.seed("controls", self.study_sha256),
+        )
 
     def note(self, kind: AccessKind, patients: int) -> None:
         """Writes a reading into the ledger, before it happens."""
@@ -111,19 +124,20 @@ def make_release(
     )  # fmt: skip
     check_floor(len(split.training), job.terms.min_patients)
     check_size(((case.height, case.width) for case in cases), study.image.size_px)
+    check_holdout(len(split.holdout), job.terms.rules)
     style = _style(job)
     job.note_training()
     job.note("screening", len(split.training) + len(split.holdout))
     origin = source(store, study, study_sha256, job.training(), Workers.of(settings))
-    with job.timed("train"):
-        set_aside = origin.train(lambda told: progress("train", told.done, told.of, told))
-    with job.timed("screen"):
-        screening = Screening(Bank(case.load_for(job.study.image).image for case in cases), job.terms.max_correlation)
-    entries = sorted_entries(_pairs(job, origin.wells(), style, screening))[: study.release.max_pairs]
-    with job.timed("screen"):
-        report = screening.report(
-            *_yardsticks(job, screening), {k: round(v, 2) for k, v in job.seconds.items()}, dict(set_aside)
-        )
+    with screening_pool(settings.threads) as pool:
+        # Before training: a screening that is blind here would keep everything in, hours later.
+        with job.timed("screen"):
+            bench = prepare_screening(job.screened(), pool, lambda done, of: progress("compare", done, of))
+        with job.timed("train"):
+            set_aside = origin.train(lambda told: progress("train", told.done, told.of, told))
+        entries = sorted_entries(_pairs(job, origin.wells(), style, bench.screening))[: study.release.max_pairs]
+        with job.timed("screen"):
+            report = bench.conclude({line.image for line in entries}, job.seconds, set_aside)
     with store.reading.begin() as connection:
         privacy = statement(facts(connection, ledger), job.release_id)
     manifest = Manifest(
@@ -145,7 +159,7 @@ def make_release(
         pairs=entries,
     )
     _drop_unlisted(release_folder(store, job.release_id), manifest)
-    return Airlock(store).draft(manifest, report.model_dump(mode="json"), made_by="trainer")
+    return Airlock(store).draft(manifest, report.model_dump(mode="json"), made_by="trainer", patients=split)
 
 
 def _style(job: _Job) -> Style:
@@ -185,9 +199,10 @@ def _pairs(job: _Job, wells: Iterator[Well], style: Style, screening: Screening)
         while missing and attempts:
             job.progress("sample", accepted, asked)
             count = min(BATCH, missing, attempts)
-            for pair in _samples(job, well, attempts, count, style, cases):
-                with job.timed("screen"):
-                    reason = screening.judge(pair)
+            pairs = _samples(job, well, attempts, count, style, cases)
+            with job.timed("screen"):
+                reasons = screening.judge(pairs)
+            for pair, reason in zip(pairs, reasons, strict=True):
                 if reason is None:
                     line, objects = entry(pair)
                     for name, data in objects.items():
@@ -214,13 +229,6 @@ def _samples(job: _Job, well: Well, attempt: int, count: int, style: Style, case
             lenders = [cases[another(len(cases), well.own, seed(place))] for place in range(count)]
             references = [case.load_for(job.study.image).image for case in lenders]
         return style.apply(pairs, references, seed(0))
-
-
-def _yardsticks(job: _Job, screening: Screening) -> tuple[tuple[Control, ...], list[float]]:
-    """(planted controls, nearest correlation of each hold-out image to the training images)."""
-    controls = screening.controls(case.load_for(job.study.image).image for case in job.training()[:CONTROL_CASES])
-    bank = Bank(case.load_for(job.study.image).image for case in job.training())
-    return controls, [bank.nearest(case.load_for(job.study.image).image) for case in holdout(job.cases, job.split)]
 
 
 def _drop_unlisted(folder: Path, manifest: Manifest) -> None:

@@ -25,8 +25,10 @@ from site_node.airlock.workflow import Airlock
 from site_node.cases import PrivateStore
 from site_node.jobs import Queue
 from site_node.policy import read_policy
+from site_node.rollback import publish
 from site_node.settings import Home
 from site_node.work.expiry import delete_expired
+from site_node.work.taking_back import take_back
 
 _POLL_S = 0.5
 _EXPIRY_EVERY_S = 3600.0
@@ -47,6 +49,7 @@ def serve(home: Home) -> None:
         try:
             while not stop.wait(_POLL_S):
                 settle_releases(home, store, queue)
+                publish(queue, store)
                 if child is None and time.monotonic() - looked_at >= _EXPIRY_EVERY_S:
                     looked_at = time.monotonic()
                     delete_expired(store, read_policy(home.policy_file).keep_generators_days)
@@ -70,6 +73,7 @@ def job_process(home: Home, job_id: str) -> Child:
 def settle_releases(home: Home, store: PrivateStore, queue: Queue) -> None:
     """Takes releases on as far as they can go by themselves: approved ones into the outbox, sent ones to their end."""
     airlock = Airlock(store)
+    take_back(home, airlock, queue)
     sending = {row.bundle_sha256: row for row in queue.offered("sending", "accepted", "refused")}
     for release in airlock.releases():
         if release.state is State.APPROVED:

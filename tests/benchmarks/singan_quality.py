@@ -17,7 +17,7 @@ from shared.pairs import Pair, Pixels, with_channels
 from shared.segmenter import score
 from shared.segmenter_training import train
 from shared.study import EvaluationSpec, ImageSpec
-from site_node.screening.copies import Bank
+from tests.benchmarks.nearest_correlation import Bank
 
 PATCH_PX = (3, 5, 7)
 PATCHES = 4096  # of each side, level and patch size
@@ -95,7 +95,7 @@ def binarity(values: NDArray[np.floating]) -> float:
 
 
 def copying(samples: Sequence[Pixels], training: Sequence[Pixels], holdout: Sequence[Pixels]) -> tuple[float, float]:
-    """(median, q5) of the samples' correlation with the nearest training image (see screening.copies).
+    """(median, q5) of the samples' correlation with the nearest training image (see nearest_correlation).
 
     q5: share of samples that are nearer to a training image than 95 % of the hold-outs are; 0.05 without any copying.
     """

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared.bundle import Manifest
 from shared.messages import Answer
 from shared.metrics import NAMES, Metrics
+from shared.revocation import Revocation
 from shared.wire import synthward_pb2 as pb
 
 # Every field that a site can fill, and what bounds it. A new field fails the test until somebody writes that down.
@@ -35,6 +36,15 @@ BOUNDED_BY = {
     "Chunk.offset": "equals what is stored",
     "Chunk.data": "bytes of a PNG that admission decodes, encodes again and compares",
     "FinishRequest.bundle_sha256": "names a bundle that this site has begun",
+    "RevokeRequest.revocation": "canonical JSON of Revocation, walked below",
+    "RevokeRequest.signature": "64 bytes that must verify under the site's key",
+    "CheckpointRequest.link_entries": "a journal's length",
+    "CheckpointRequest.link_sha256": "64 hexadecimal digits, checked",
+    "CheckpointRequest.trainer_entries": "a journal's length",
+    "CheckpointRequest.trainer_sha256": "64 hexadecimal digits, checked",
+    "CheckpointRequest.last_checkpoint": "the coordinator's own bytes: must verify under its own key",
+    "CheckpointRequest.last_signature": "64 bytes that must verify under the coordinator's own key",
+    "CheckpointRequest.rolled_back": "0 or 1, checked",
 }
 PLAIN = {FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_UINT64}
 
@@ -73,7 +83,8 @@ def test_the_list_has_no_field_that_is_gone() -> None:
 
 def test_the_services_are_the_two_that_this_test_knows() -> None:
     called = {(name, m.name) for name, service in pb.DESCRIPTOR.services_by_name.items() for m in service.methods}
-    assert called == {("Enrolment", "Enrol"), ("Releases", "Begin"), ("Releases", "Upload"), ("Releases", "Finish")}
+    releases = ("Begin", "Upload", "Finish", "Revoke", "Checkpoint")
+    assert called == {("Enrolment", "Enrol"), *(("Releases", name) for name in releases)}
     # No file behind ours brings messages along, Any among them.
     assert list(pb.DESCRIPTOR.dependencies) == []
 
@@ -190,6 +201,11 @@ def problems_of(model: type[BaseModel]) -> list[str]:
 
 def test_a_manifest_has_no_free_text_no_endless_number_and_no_endless_list() -> None:
     assert problems_of(Manifest) == []
+
+
+def test_a_revocation_says_which_and_when_and_has_no_room_for_why() -> None:
+    assert problems_of(Revocation) == []
+    assert set(Revocation.model_fields) == {"format", "bundle_sha256", "site", "revoked_on"}
 
 
 class Closed(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from tests.helpers import refused
 from tests.sites import make_study
 
 unhurried = settings(deadline=None, max_examples=50)
-KINDS: tuple[Kind, ...] = ("study", "measurement", "manifest", "receipt", "enrolment", "contents")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 KEY = new_signing_key()
 STUDY = make_study(closes=datetime(2030, 1, 1, tzinfo=UTC))
 PAYLOAD = canonical(STUDY)

@@ -1,0 +1,35 @@
+"""What every check of nearness does: keep a little of each training case, and say how near a sample comes to any."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from shared.pairs import Pair
+from site_node.screening.report import CheckName
+
+Kept = TypeVar("Kept")
+
+
+@dataclass(frozen=True)
+class Nearness:
+    """score: the larger, the nearer; its scale is the check's own. place: which training case, None for no case."""
+
+    score: float
+    place: int | None
+
+
+class Check(Protocol, Generic[Kept]):
+    """One check. `describe` every training case, `fit` once, then ask `nearest`, from any number of threads."""
+
+    name: CheckName
+
+    def describe(self, pair: Pair) -> Kept:
+        """What the check keeps of a case."""
+
+    def fit(self, described: Sequence[Kept], patients: Sequence[str], /) -> None:
+        """Takes the descriptions of all training cases; patients: whose each is."""
+
+    def nearest(self, pair: Pair) -> Nearness:
+        """How near the pair comes to a training case."""

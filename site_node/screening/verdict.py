@@ -1,0 +1,114 @@
+"""The verdict on a release, and the error with which a job ends where nothing may leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from shared.bundle import Verdict
+from shared.errors import SynthwardError
+from site_node.screening.reference import Reference
+from site_node.screening.report import Attack, AuditReport, Control
+from site_node.screening.rules import Rules
+from site_node.screening.screen import Screening
+
+Z_OF_COPYING = -3.0
+"""Below it, samples lie nearer to training cases than hold-out patients do, beyond chance."""
+
+
+def audit(
+    screening: Screening, reference: Reference, rules: Rules, controls: tuple[Control, ...], *,
+    seconds: Mapping[str, float], set_aside: Mapping[str, str],
+) -> tuple[AuditReport, SynthwardError | None]:  # fmt: skip
+    """The report of a screening, and the error that blocks the release, or None."""
+    attack, z = screening.attack(), screening.copying_z()
+    samples_masks, holdout_masks = screening.mask_copies()
+    holdout_patients = len({case.patient for case in reference.holdout})
+    error = blocked(screening, rules, controls, attack, holdout_patients)
+    too_few = holdout_patients < rules.min_holdout_patients
+    verdict: Verdict = "blocked" if error else "inconclusive" if too_few else "passed"
+    why = []
+    if error:
+        why.append(error.what)
+    if too_few:
+        asked = rules.min_holdout_patients
+        why.append(f"{holdout_patients} hold-out patients are too few to set limits by; {asked} are asked for")
+    if too_few and rules.inconclusive_because:
+        why.append(f"the hospital's policy lets it pass all the same: {rules.inconclusive_because}")
+    if z < Z_OF_COPYING:
+        why.append(f"samples lie nearer to training cases than hold-out patients do (Z = {z:.1f}): look for copies")
+    if samples_masks.low > holdout_masks.high:
+        why.append("more samples have a training case's outline than hold-out cases do: look at the masks")
+    report = AuditReport(
+        verdict=verdict,
+        why=tuple(why),
+        sampled=screening.sampled,
+        accepted=screening.accepted,
+        rejected=dict(screening.rejected),
+        training_patients=len({case.patient for case in reference.training}),
+        holdout_patients=holdout_patients,
+        checks=screening.checks(),
+        false_alarms=reference.false_alarms,
+        controls=controls,
+        membership=(attack,),
+        copying_z=z,
+        mask_copies={"samples": samples_masks, "between_patients": holdout_masks},
+        seconds=dict(seconds),
+        set_aside=dict(set_aside),
+    )
+    return report, error
+
+
+def missed(controls: tuple[Control, ...]) -> SynthwardError | None:
+    """The error for planted copies that were not found, or None."""
+    kinds = [c.kind for c in controls if not c.found.n or c.found.k < c.floor * c.found.n]
+    if not kinds:
+        return None
+    return SynthwardError(
+        "screening.control-missed",
+        f"too few of the planted copies were found: {', '.join(kinds)}",
+        why="a screening that misses what it planted cannot vouch for what it did not",
+        do="look for hold-out images that are nearly training images (one patient under two keys raises every limit), "
+        "exclude images that are nearly flat, or ask for larger images",
+    )
+
+
+def blocked(
+    screening: Screening, rules: Rules, controls: tuple[Control, ...], attack: Attack, holdout_patients: int
+) -> SynthwardError | None:
+    """Why the release may not leave, or None."""
+    if error := missed(controls):
+        return error
+    if not screening.accepted:
+        return SynthwardError(
+            "screening.too-few-accepted",
+            f"none of {screening.sampled} samples passed: {dict(screening.rejected)}",
+            do="choose a preset that trains longer, or more samples a case",
+        )
+    if holdout_patients < rules.min_holdout_patients:
+        return None if rules.inconclusive_because else inconclusive(holdout_patients, rules)  # no interval means much
+    if attack.auc.high > rules.max_membership_auc:
+        return SynthwardError(
+            "screening.membership",
+            f"training patients can be told from others by the samples: area under the curve {attack.auc.value:.2f}, "
+            f"at most {attack.auc.high:.2f} with 95 % confidence; the policy allows {rules.max_membership_auc:.2f}",
+            why="somebody who has a patient's image could find out that the patient was trained on",
+            do="draw fewer samples, train a shorter preset, or import more patients",
+        )
+    return None
+
+
+def check_holdout(holdout_patients: int, rules: Rules) -> None:
+    """Raises screening.inconclusive where no verdict is possible and the policy does not let that pass."""
+    if holdout_patients < rules.min_holdout_patients and not rules.inconclusive_because:
+        raise inconclusive(holdout_patients, rules)
+
+
+def inconclusive(holdout_patients: int, rules: Rules) -> SynthwardError:
+    """The error for a hold-out that no limit can rest on."""
+    return SynthwardError(
+        "screening.inconclusive",
+        f"{holdout_patients} hold-out patients; a verdict needs {rules.min_holdout_patients}",
+        why="how near two patients come to one another is known from the hold-out alone",
+        do="import more patients, raise holdout_fraction before the first study, or write the reason into "
+        "inconclusive_because in policy.toml if the hospital answers for it",
+    )

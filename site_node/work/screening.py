@@ -1,0 +1,103 @@
+"""The screening within a release job: made and tried out before anything is trained, concluded when all is drawn.
+
+Every audit is written to private/audits, also one that blocks: the steward must be able to see why.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from shared.errors import SynthwardError
+from shared.files import private_folder, write_private
+from shared.study import ImageSpec
+from site_node.cases import Case
+from site_node.screening.reference import RealCase, Reference, build_reference
+from site_node.screening.report import AuditReport, Control
+from site_node.screening.rules import Rules
+from site_node.screening.screen import Screening
+from site_node.screening.verdict import audit, missed
+
+CONTROL_CASES = 20  # training cases that are planted, in each kind of copy
+
+
+@dataclass(frozen=True)
+class ToScreen:
+    """seed: which cases are planted and how. weights: of a network for the embedding, or None."""
+
+    release_id: str
+    folder: Path
+    training: list[RealCase]
+    holdout: list[RealCase]
+    rules: Rules
+    max_correlation: float
+    weights: Path | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A screening that has found what was planted."""
+
+    asked: ToScreen
+    reference: Reference
+    screening: Screening
+    controls: tuple[Control, ...]
+
+    def conclude(
+        self, released: Collection[str], seconds: Mapping[str, float], set_aside: Mapping[str, str]
+    ) -> AuditReport:
+        """The audit, written down. Raises screening.*: then nothing may leave. released: digests of images."""
+        self.screening.keep(released)
+        report, error = audit(
+            self.screening, self.reference, self.asked.rules, self.controls,
+            seconds={stage: round(took, 2) for stage, took in seconds.items()}, set_aside=set_aside,
+        )  # fmt: skip
+        path = private_folder(self.asked.folder / "audits") / f"{self.asked.release_id}.json"
+        write_private(path, report.model_dump_json(indent=1).encode())
+        if error:
+            raise SynthwardError(error.code, error.what, why=error.why, do=f"{error.do}; the audit is in {path}")
+        return report
+
+
+def screening_pool(threads: int) -> Executor:
+    """Threads for the checks, which spend their time outside the interpreter. threads: 0 for all cores."""
+    return ThreadPoolExecutor(threads or os.cpu_count() or 1, initializer=_alone)
+
+
+def _alone() -> None:
+    """One thread for each check: as many samples are compared at once as there are threads."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def real_cases(cases: Iterable[Case], image: ImageSpec) -> list[RealCase]:
+    """Cases as the screening reads them, at the study's size."""
+    return [RealCase(case.case_id, case.patient, partial(case.load_for, image)) for case in cases]
+
+
+def prepare_screening(asked: ToScreen, pool: Executor, progress: Callable[[int, int], None]) -> Bench:
+    """Compares the cohort with itself and plants copies. Raises screening.control-missed and style.weights-*."""
+    reference = build_reference(
+        asked.training, asked.holdout, max_correlation=asked.max_correlation, weights=asked.weights, pool=pool,
+        progress=progress,
+    )  # fmt: skip
+    screening = Screening(reference, asked.rules, pool)
+    rng = np.random.default_rng(asked.seed)
+    count = min(CONTROL_CASES, len(asked.training))
+    real = [asked.training[place].load() for place in rng.permutation(len(asked.training))[:count]]
+    others = [asked.holdout[place].load() for place in rng.permutation(len(asked.holdout))[:count]]
+    controls = screening.plant(real, list(islice(cycle(others), count)), asked.seed)
+    bench = Bench(asked, reference, screening, controls)
+    if missed(controls):
+        bench.conclude((), {}, {})
+    return bench
