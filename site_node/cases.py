@@ -28,7 +28,7 @@ from site_node.airlock.schema import asked_for_table, releases_table, touched_ta
 from site_node.cohort import Side, Split, split_by_patient
 from site_node.dp.schema import ledger_tables
 from site_node.intake.patients import PatientsFrom
-from site_node.intake.text_record import TextRecord, replace_texts, text_table
+from site_node.intake.text_record import TextRecord, replace_texts, text_counts, text_table
 
 metadata = MetaData()
 _cases = Table(
@@ -139,6 +139,11 @@ class PrivateStore:
         with self.reading.begin() as connection:
             sources = connection.execute(select(_imports.c.patients_from)).scalars().all()
         return bool(sources) and all(source != "one patient a pair" for source in sources)
+
+    def text_counts(self) -> dict[str, int]:
+        """Cases by what was done about text in their pixels."""
+        with self.reading.begin() as connection:
+            return text_counts(connection, case_texts)
 
     def split(self, cases: Iterable[Case], holdout_fraction: float) -> Split:
         """The site's split by patient. A patient's side is written down the first time and never changes."""

@@ -17,9 +17,8 @@ from shared.documents import digest
 from shared.errors import SynthwardError
 from shared.files import write_atomic
 from shared.settings_files import read_toml, to_toml
-from shared.study import Document, Slug, Study
+from shared.study import Document, MaskLimits, Slug, Study
 from site_node.dp import dp_available
-from site_node.screening.rules import Rules
 
 
 class Policy(Document):
@@ -81,6 +80,25 @@ _AUDITED = "ask the study's lead for a study in mode audited, if the hospital ta
 
 
 @dataclass(frozen=True)
+class ScreeningRules:
+    """What a screening holds samples to: the stricter of policy and study.
+
+    control_floor, part_control_floor: shares of planted copies that must be found, of whole images and of parts.
+    min_holdout_patients: fewer, and the verdict is inconclusive, which blocks unless the policy says in writing why not
+    (inconclusive_because). max_membership_auc: of the attack's upper bound.
+    drops: whether a flagged sample is dropped, or only counted.
+    """
+
+    control_floor: float
+    part_control_floor: float
+    min_holdout_patients: int
+    inconclusive_because: str
+    max_membership_auc: float
+    masks: MaskLimits
+    drops: bool = True
+
+
+@dataclass(frozen=True)
 class Terms:
     """What holds at this site for one study."""
 
@@ -88,7 +106,7 @@ class Terms:
     min_holdout_patients: int
     max_correlation: float
     metric_decimals: int
-    rules: Rules
+    rules: ScreeningRules
 
 
 def read_policy(path: Path) -> Policy:
@@ -178,7 +196,7 @@ def terms(policy: Policy, study: Study) -> Terms:
         min_holdout_patients=policy.min_holdout_patients,
         max_correlation=min(policy.max_correlation, study.release.max_correlation),
         metric_decimals=policy.metric_decimals,
-        rules=Rules(
+        rules=ScreeningRules(
             control_floor=policy.control_floor,
             part_control_floor=policy.part_control_floor,
             min_holdout_patients=policy.min_screening_patients,

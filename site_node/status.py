@@ -35,11 +35,12 @@ def read_status(home: Home) -> dict[str, Any]:
             "patients": len(split.training) + len(split.holdout),
             "training_patients": len(split.training),
             "holdout_patients": len(split.holdout),
+            "texts": store.text_counts(),
         }
     except SynthwardError as error:
         if error.code != "cohort.not-imported":
             raise
-        cohort = {"cases": 0, "patients": 0, "training_patients": 0, "holdout_patients": 0}
+        cohort = {"cases": 0, "patients": 0, "training_patients": 0, "holdout_patients": 0, "texts": {}}
     jobs = queue.jobs()
     return {
         "site": membership.site,

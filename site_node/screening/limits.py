@@ -17,6 +17,7 @@ from site_node.screening.report import CheckName, Share
 FALSE_ALARMS = 0.01
 """The share of hold-out images that all checks together may take for copies."""
 _TAIL = 0.2
+_ENOUGH = 40
 # A similarity of two images is fixed by two points, and a handful more agree by chance; a few patches in a hundred are
 # like each other anywhere. A hold-out without any such chance must not set a limit below it.
 _LEAST: dict[CheckName, float] = {"features": 8.0, "blocks": 0.02}
@@ -40,8 +41,11 @@ def limit(scores: Sequence[float], rate: float) -> float:
     # The largest excess counts as no more than three times the mean of the others, for the reason above.
     if len(excesses) > 1:
         excesses[-1] = min(excesses[-1], 3.0 * float(excesses[:-1].mean()))
-    # A mean of few excesses may be too small by its own error, and then good samples would be dropped.
-    mean = float(excesses.mean()) * (1.0 + 1.0 / math.sqrt(len(excesses)))
+    mean = float(excesses.mean())
+    if len(ordered) >= _ENOUGH:
+        # A mean of few excesses may be too small by its own error, and good samples would be dropped. With next to no
+        # hold-out that is the better error.
+        mean *= 1.0 + 1.0 / math.sqrt(len(excesses))
     tail = start + mean * math.log(len(excesses) / len(ordered) / rate)
     return max(tail, float(ordered[-2]) if len(ordered) > 1 else float(ordered[-1]))
 

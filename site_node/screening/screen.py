@@ -15,6 +15,7 @@ import numpy as np
 
 from shared.bundle import RejectionReason
 from shared.pairs import Pair, check_mask, encode_png, sha256_hex
+from site_node.policy import ScreeningRules
 from site_node.screening.controls import PARTS, PLANTED, with_date
 from site_node.screening.interface import Nearness
 from site_node.screening.membership import DistanceAttack, copying_z
@@ -32,7 +33,6 @@ from site_node.screening.report import (
     Quantiles,
     Share,
 )  # fmt: skip
-from site_node.screening.rules import Rules
 from site_node.text.reader import TextReader
 
 DATE_KIND = "date-burned-in"
@@ -52,7 +52,7 @@ class _Seen:
 class Screening:
     """Judges samples against a reference, and keeps what the report needs."""
 
-    def __init__(self, reference: Reference, rules: Rules, pool: Executor) -> None:
+    def __init__(self, reference: Reference, rules: ScreeningRules, pool: Executor) -> None:
         self._reference = reference
         self._rules = rules
         self._pool = pool

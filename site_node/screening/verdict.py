@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from shared.bundle import Verdict
 from shared.errors import SynthwardError
+from site_node.policy import ScreeningRules
 from site_node.screening.reference import Reference
 from site_node.screening.report import Attack, AuditReport, Control
-from site_node.screening.rules import Rules
 from site_node.screening.screen import Screening
 
 Z_OF_COPYING = -3.0
@@ -16,7 +16,7 @@ Z_OF_COPYING = -3.0
 
 
 def audit(
-    screening: Screening, reference: Reference, rules: Rules, controls: tuple[Control, ...], *,
+    screening: Screening, reference: Reference, rules: ScreeningRules, controls: tuple[Control, ...], *,
     seconds: Mapping[str, float], set_aside: Mapping[str, str],
 ) -> tuple[AuditReport, SynthwardError | None]:  # fmt: skip
     """The report of a screening, and the error that blocks the release, or None."""
@@ -73,7 +73,7 @@ def missed(controls: tuple[Control, ...]) -> SynthwardError | None:
 
 
 def blocked(
-    screening: Screening, rules: Rules, controls: tuple[Control, ...], attack: Attack, holdout_patients: int
+    screening: Screening, rules: ScreeningRules, controls: tuple[Control, ...], attack: Attack, holdout_patients: int
 ) -> SynthwardError | None:
     """Why the release may not leave, or None."""
     if error := missed(controls):
@@ -97,13 +97,13 @@ def blocked(
     return None
 
 
-def check_holdout(holdout_patients: int, rules: Rules) -> None:
+def check_holdout(holdout_patients: int, rules: ScreeningRules) -> None:
     """Raises screening.inconclusive where no verdict is possible and the policy does not let that pass."""
     if holdout_patients < rules.min_holdout_patients and not rules.inconclusive_because:
         raise inconclusive(holdout_patients, rules)
 
 
-def inconclusive(holdout_patients: int, rules: Rules) -> SynthwardError:
+def inconclusive(holdout_patients: int, rules: ScreeningRules) -> SynthwardError:
     """The error for a hold-out that no limit can rest on."""
     return SynthwardError(
         "screening.inconclusive",

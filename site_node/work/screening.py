@@ -21,9 +21,9 @@ from shared.errors import SynthwardError
 from shared.files import private_folder, write_private
 from shared.study import ImageSpec
 from site_node.cases import Case
+from site_node.policy import ScreeningRules
 from site_node.screening.reference import RealCase, Reference, build_reference
 from site_node.screening.report import AuditReport, Control
-from site_node.screening.rules import Rules
 from site_node.screening.screen import Screening
 from site_node.screening.verdict import audit, missed
 
@@ -38,7 +38,7 @@ class ToScreen:
     folder: Path
     training: list[RealCase]
     holdout: list[RealCase]
-    rules: Rules
+    rules: ScreeningRules
     max_correlation: float
     weights: Path | None
     seed: int
