@@ -46,8 +46,13 @@ NOT_COVERED_WORDS: dict[NotCovered, str] = {
     "random-source": "weak noise: it comes from a stream cipher keyed by the operating system, the key is not "
     "kept, and the arithmetic is that of ordinary floating-point numbers",
     "patient-count": "the number of training patients, which the manifest names and the sampling rate follows from",
-    "other-readings": "readings of the same patients without noise, for other releases or measurements of this site",
+    "other-readings": "readings of the same patients without noise, for other releases or measurements of this site, "
+    "and every reading after this was written",
     "other-sites": "what other sites read of the same person: who was a patient at two is two patients here",
+}
+# Where noise makes it another reading: with noise, masks come out of the same generator, and nothing else is fitted.
+NOISED_WORDS: dict[AccessKind, str] = ACCESS_WORDS | {
+    "training": "a generator was fitted to all of the site's training cases",
 }
 # The audited list is part of the bytes of every statement that was ever signed: it never grows.
 AUDITED_NOT_COVERED: tuple[NotCovered, ...] = ("singling-out", "steward-choice", "timing-and-size", "metrics")
@@ -91,17 +96,17 @@ class NoisedAccess(Document):
     def words(self) -> str:
         """The reading in plain words."""
         how = (
-            f"{self.steps} times over all patients" if self.mechanism == "gaussian"
+            f"{_often(self.steps)} over all patients" if self.mechanism == "gaussian"
             else f"in {self.steps} steps, each over a sample that takes each patient with probability {self.q:.6g}"
         )  # fmt: skip
         return (
-            f"{ACCESS_WORDS[self.kind]}; {how}, each patient's part was clipped to the L2 norm {self.clip:.6g}, and "
+            f"{NOISED_WORDS[self.kind]}; {how}, each patient's part was clipped to the L2 norm {self.clip:.6g}, and "
             f"Gaussian noise with a standard deviation of {self.sigma:.6g} times that was added"
         )
 
     def brief(self) -> str:
         """The same in a few words, for a label."""
-        return f"{self.mechanism}, σ = {self.sigma:.4g}, q = {self.q:.4g}, {self.steps} steps, clip {self.clip:.4g}"
+        return f"{self.mechanism}, σ = {self.sigma:.4g}, q = {self.q:.4g}, steps {self.steps}, clip {self.clip:.4g}"
 
 
 class DpClaim(Document):
@@ -221,7 +226,7 @@ def _dp_sentences(claim: DpClaim) -> list[str]:
         *(f"Real pixels were read with noise: {access.words()}." for access in claim.noised),
         f"This release alone is differentially private with ε = {_up(claim.epsilon_prv)} (PRV accounting; "
         f"{_up(claim.epsilon_rdp)} by RDP) at δ = {claim.delta:.3g}.",
-        f"Together with the {claim.other_noised} other noised readings at this site until then, done or only reserved: "
+        f"Together with all other noised readings at this site until then ({claim.other_noised}), done or reserved: "
         f"ε = {_up(claim.site_epsilon_prv)} (PRV; {_up(claim.site_epsilon_rdp)} by RDP) at the same δ.",
         "What that means: whoever sees all of this can change the odds that a given patient was among those read by a "
         f"factor of at most e^ε = {_up(math.exp(min(claim.site_epsilon_prv, 700.0)))}, "
@@ -236,6 +241,10 @@ def _dp_sentences(claim: DpClaim) -> list[str]:
     else:
         lines.append("No reading of the same patients without noise stood in the site's ledger when this was written.")
     return lines
+
+
+def _often(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _up(value: float) -> str:

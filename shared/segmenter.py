@@ -105,9 +105,12 @@ def predict(model: Segmenter, image: Pixels) -> NDArray[np.float32]:
 
 def score(model: Segmenter, cases: Iterable[tuple[str, Pair]]) -> Metrics:
     """Mean over patients of the mean over their cases. cases: (patient key, pair), read one at a time, at least one."""
-    return patient_mean(
-        [(patient, case_metrics(predict(model, pair.image), pair.mask >= 128)) for patient, pair in cases]
-    )
+    return patient_mean(case_scores(model, cases))
+
+
+def case_scores(model: Segmenter, cases: Iterable[tuple[str, Pair]]) -> list[tuple[str, Metrics]]:
+    """(patient key, metrics) of each case. cases: (patient key, pair), read one at a time."""
+    return [(patient, case_metrics(predict(model, pair.image), pair.mask >= 128)) for patient, pair in cases]
 
 
 def image_tensor(image: Pixels, spec: ImageSpec) -> Tensor:

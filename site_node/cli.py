@@ -337,20 +337,17 @@ def review_page(home: HomeOption = DEFAULT_HOME) -> None:
 
 @app.command()
 def ledger(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Every reading of private pixels, and what bounds it."""
+    """Every reading of private pixels, what bounds it, what that comes to by year, and what the policy leaves."""
     with errors(as_json=as_json):
         from site_node.cases import PrivateStore
-        from site_node.cases import ledger as ledger_facts
-        from site_node.dp.ledger import facts
+        from site_node.dp.account import COLUMNS, fact_row, read_account
+        from site_node.policy import read_policy
 
-        with PrivateStore(Home(home).ready().private).reading.begin() as connection:
-            found = facts(connection, ledger_facts)
-        if as_json:
-            emit({"facts": [vars(fact) for fact in found]}, "", as_json=True)
-        else:
-            columns = ["at", "kind", "patients", "mechanism", "epsilon", "subject"]
-            rows = [[f.at[:19], f.kind, str(f.patients), f.mechanism, "infinite", f.subject] for f in found]
-            table("Readings of private pixels", columns, rows)
+        here = Home(home).ready()
+        account = read_account(PrivateStore(here.private), read_policy(here.policy_file))
+        if not as_json:
+            table("Readings of private pixels", COLUMNS, [fact_row(fact) for fact in account.facts])
+        emit(account.as_json(), "\n".join(account.sentences()), as_json=as_json)
 
 
 @app.command()

@@ -54,8 +54,11 @@ def demo_policy(path: Path) -> None:
         "min_patients": str(MIN_PATIENTS),
         "min_holdout_patients": str(MIN_HOLDOUT_PATIENTS),
         "generators": '["cohort", "per_case"]',
-        # A dozen cases a site are too few for any verdict, and a generator of one case is always found out.
+        # A dozen cases a site are too few for any verdict.
         "inconclusive_because": '"a demonstration, on images that are drawn or public"',
+        # Limits that rest on four hold-out patients are rough, and so is what they let through.
+        "control_floor": "0.8",
+        "part_control_floor": "0.2",
     }
     text = path.read_text(encoding="utf-8")
     for key, value in changes.items():

@@ -23,6 +23,7 @@ PATCH_PX = 9
 MOST_PATCHES = 400
 LARGEST_SIDE_PX = 256
 RATIO = 0.7
+_NEAR = 0.1
 _SIGMA_PX = 4.0
 _AT_ONCE = 100  # patches of a sample
 _FEWEST = 8  # patches, without which a share of them says nothing
@@ -67,8 +68,8 @@ class Blocks:
 
 
 def _distance(correlation: torch.Tensor) -> torch.Tensor:
-    """Of two vectors of length 1."""
-    return (2.0 - 2.0 * correlation).clamp(min=1e-6).sqrt()
+    """Of two vectors of length 1; what is nearer than _NEAR is as near as can be, or ratios would tell of noise."""
+    return (2.0 - 2.0 * correlation).clamp(min=_NEAR**2).sqrt()
 
 
 def patches(plane: Plane) -> Patches:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from shared.pairs import Pair, Pixels
 from shared.study import MaskLimits
 
-_ROOM = 0.25
+_ROOM = 0.5
 """How far outside the cohort's range a statistic may lie, as a share of the range."""
+_DETAIL = 4
 _LEAST_PART = 0.0005  # of the image: a smaller speck is no lesion and does not count as one
 
 
@@ -30,7 +31,9 @@ class Ranges:
         stacked = np.stack(statistics)
         low, high = stacked.min(0), stacked.max(0)
         room = _ROOM * np.maximum(high - low, 1.0)
-        return cls(low - room, high + room)
+        low = low - room
+        low[_DETAIL] = 0.0  # soft images are what generators draw, and hardly worse to learn from; noise is
+        return cls(low, high + room)
 
     def hold(self, found: NDArray[np.float64]) -> bool:
         """Whether an image's statistics lie within."""

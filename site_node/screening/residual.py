@@ -20,6 +20,7 @@ Plane: TypeAlias = NDArray[np.float32]
 DARK = 18
 # Added to the local spread, as a share of the whole's: flat mucosa must not be stretched into a texture of noise.
 _FLAT = 0.5
+_LEAST_SPREAD = 0.5  # grey levels: below it there is only rounding
 
 
 def grey(image: Pixels) -> Plane:
@@ -59,7 +60,7 @@ def local_contrast(plane: Plane, inside: Plane, sigma_px: float) -> Plane:
     left = np.asarray((plane - _smooth(plane * inside, sigma_px) / weight) * inside, dtype=np.float32)
     spread = np.sqrt(_smooth(np.square(left), sigma_px) / weight)
     overall = float(np.sqrt(np.sum(left * left) / max(1.0, float(inside.sum()))))
-    return np.asarray(left / (spread + _FLAT * max(overall, 1e-6)), dtype=np.float32)
+    return np.asarray(left / (spread + _FLAT * max(overall, _LEAST_SPREAD)), dtype=np.float32)
 
 
 def _smooth(plane: Plane, sigma_px: float) -> Plane:

@@ -18,6 +18,7 @@ from site_node.screening.residual import Plane
 # A stretch of a bank's image with less energy than this share of the average counts as having so much: else the
 # noise of a flat stretch would correlate with anything.
 _LEAST_ENERGY = 0.15
+_SMALLEST = 64
 
 
 class Sliding:
@@ -26,11 +27,12 @@ class Sliding:
     def __init__(self, planes: Sequence[Plane]) -> None:
         """planes: float32 [S, S] each, zero where nothing is to be compared."""
         self.count = len(planes)
-        self._side = planes[0].shape[0] if planes else 1
-        images = torch.from_numpy(np.stack(planes)) if planes else torch.zeros(0, self._side, self._side)
+        self._side = planes[0].shape[0] if planes else _SMALLEST
+        # A bank of none holds one empty plane, which is near to nothing: the FFT takes no batch of none.
+        images = torch.from_numpy(np.stack(planes)) if planes else torch.zeros(1, self._side, self._side)
         self._images = torch.fft.rfft2(images)  # [N, S, S/2+1]
         self._squares = torch.fft.rfft2(images * images)
-        self._mean_energy = max(float((images * images).mean()), 1e-6) if planes else 1.0
+        self._mean_energy = max(float((images * images).mean()), 1e-6)
 
     def energy(self, weight: Plane) -> torch.Tensor:
         """[N, S, S]: the root of each image's energy under weight (0 or 1, [T, T]) at each shift."""

@@ -31,6 +31,9 @@ policies = st.builds(
     max_correlation=st.floats(0.01, 1.0),
     metric_decimals=st.integers(1, 6),
     style_from_real=st.booleans(),
+    max_epsilon_per_year=st.floats(0.1, 20.0),
+    dp_delta=st.one_of(st.just("auto"), st.floats(1e-9, 1e-2)),
+    min_dp_patients=st.integers(1, 500),
     stewards=st.lists(names, max_size=3, unique=True).map(tuple),
     required_approvals=st.integers(1, 5),
 )
@@ -134,13 +137,19 @@ def test_a_study_closes_to_the_second() -> None:
         check(OPEN, study, now=study.closes)
 
 
-@pytest.mark.parametrize(("kind", "why"), [("per_case", "training set of one"), ("cohort", "without noise")])
-def test_differential_privacy_that_would_be_empty_is_refused_with_its_reason(kind: str, why: str) -> None:
-    study = make_study(privacy={"mode": "dp", "epsilon": 1.0, "delta": 1e-6}, generator={"kind": kind})
+@pytest.mark.parametrize(
+    ("kind", "code", "why"),
+    [("per_case", "policy.dp-generator", "training set of one"), ("cohort", "policy.dp-unavailable", "without noise")],
+)
+def test_differential_privacy_that_would_be_empty_is_refused_with_its_reason(kind: str, code: str, why: str) -> None:
+    study = make_study(
+        privacy={"mode": "dp", "epsilon": 1.0, "delta": 1e-6}, generator={"kind": kind},
+        evaluation={"arms": ["synthetic_own", "synthetic_pooled"]},
+    )  # fmt: skip
     willing = OPEN.model_copy(update={"privacy_modes": ("audited", "dp"), "generators": ("cohort", "per_case")})
     with pytest.raises(SynthwardError) as caught:
         check(willing, study)
-    assert caught.value.code == "policy.dp-unavailable"
+    assert caught.value.code == code
     assert why in caught.value.why
     assert caught.value.do
 
@@ -201,6 +210,9 @@ def test_a_new_policy_lets_nobody_approve() -> None:
         ('min_patients = "5"\nx', "not TOML"),
         ('privacy_modes = ["audited", "none"]\n', "privacy_modes.1"),
         ("max_correlation = nan\n", "max_correlation"),
+        ("max_epsilon_per_year = inf\n", "max_epsilon_per_year"),
+        ('dp_delta = "never"\n', "dp_delta"),
+        ("dp_delta = 1.0\n", "dp_delta"),
         ("max_correlation = 1.5\n", "max_correlation"),
         ('stewards = ["Ada Lovelace"]\n', "stewards.0"),
         ("required_approvals = 0\n", "required_approvals"),

@@ -1,0 +1,146 @@
+"""Limits, intervals and attacks: the arithmetic behind a verdict."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.study import MaskLimits
+from site_node.screening.limits import false_alarms, limit, limits
+from site_node.screening.membership import (
+    DistanceAttack,
+    area_under_curve,
+    by_patient,
+    copying_z,
+    true_positives_at,
+)  # fmt: skip
+from site_node.screening.plausibility import Ranges, mask_is_plausible, statistics
+from site_node.screening.report import Share
+from tests.screened import STRANGERS, TRAINING
+
+SCORES = st.lists(st.floats(0.0, 1.0), min_size=2, max_size=80)
+
+
+@given(scores=SCORES, rate=st.floats(0.001, 0.05))
+def test_a_rarer_false_alarm_needs_a_higher_limit(scores: list[float], rate: float) -> None:
+    assert limit(scores, rate / 2) >= limit(scores, rate)
+
+
+@given(scores=SCORES)
+def test_no_limit_is_below_the_second_nearest_hold_out_case(scores: list[float]) -> None:
+    assert limit(scores, 0.01) >= sorted(scores)[-2]
+
+
+def test_limits_keep_the_promised_rate_where_scores_are_gaussian() -> None:
+    """Drawn from one distribution: the tail that is continued from 200 cases keeps a false alarm in a hundred."""
+    rng = np.random.default_rng(1)
+    found = [float((rng.standard_normal(4000) > limit(list(rng.standard_normal(200)), 0.01)).mean()) for _ in range(20)]
+    assert 0.001 < np.mean(found) < 0.01
+
+
+def test_one_patient_under_two_keys_does_not_lift_the_limit_above_every_copy() -> None:
+    honest = list(np.random.default_rng(2).normal(0.3, 0.03, 60))
+    assert limit([*honest, 0.98], 0.002) < 0.6
+
+
+def test_without_a_hold_out_there_is_no_limit() -> None:
+    assert limit([], 0.01) == math.inf
+
+
+def test_a_cap_of_the_policy_is_never_passed() -> None:
+    assert limits({"whole": [0.2, 0.9, 0.95]}, {"whole": 0.5})["whole"] == 0.5
+
+
+def test_false_alarms_are_counted_by_limits_that_did_not_see_the_patient() -> None:
+    scores = [0.1, 0.11, 0.12, 0.1, 0.13, 0.9, 0.9]
+    patients = ["a", "b", "c", "d", "e", "f", "f"]
+    found = false_alarms({"whole": scores}, patients, {})
+    assert (found.k, found.n) == (2, 7)  # both images of f, far out, by limits from a to e
+    assert false_alarms({"whole": [0.1]}, ["a"], {}).n == 0
+
+
+@given(n=st.integers(1, 400), part=st.floats(0, 1))
+def test_wilsons_interval_holds_the_share_and_narrows(n: int, part: float) -> None:
+    k = round(part * n)
+    share = Share.of(k, n)
+    assert 0.0 <= share.low <= round(k / n, 4) + 1e-4
+    assert round(k / n, 4) - 1e-4 <= share.high <= 1.0
+    wider = Share.of(k, n)
+    narrower = Share.of(4 * k, 4 * n)
+    assert narrower.high - narrower.low <= wider.high - wider.low + 1e-4
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.lists(st.integers(0, 9), min_size=1, max_size=30))
+def test_the_area_is_the_share_of_pairs_that_are_ranked_right(members: list[int], others: list[int]) -> None:
+    pairs = [(m > o) + 0.5 * (m == o) for m in members for o in others]
+    found = area_under_curve(np.asarray(members, np.float64), np.asarray(others, np.float64))
+    assert found.value == pytest.approx(np.mean(pairs), abs=1e-4)
+    assert found.low <= found.value <= found.high
+
+
+def test_a_patient_counts_once_by_the_nearest_image() -> None:
+    assert list(by_patient([0.1, 0.9, 0.4], ["b", "a", "b"])) == [0.9, 0.4]
+
+
+def test_true_positives_are_counted_above_what_one_in_a_hundred_others_reaches() -> None:
+    others = np.arange(100, dtype=np.float64)
+    assert true_positives_at(np.asarray([98.5, 99.5, 120.0]), others, 0.01).value == pytest.approx(2 / 3, abs=1e-3)
+
+
+def views(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Embeddings of nobody: [count, 8, 16]."""
+    return rng.standard_normal((count, 8, 16)).astype(np.float32)
+
+
+def test_an_attack_on_copies_finds_every_member_and_on_strangers_none() -> None:
+    rng = np.random.default_rng(3)
+    real = views(rng, 60)
+    patients = [f"p{i}" for i in range(60)]
+    leaky, honest = (DistanceAttack(real, 30, patients) for _ in range(2))
+    for place in range(30):
+        leaky.add(real[place] + 0.01)
+    for view in views(rng, 60):
+        honest.add(view)
+
+    assert leaky.result(0.7).auc.value > 0.99
+    assert leaky.result(0.7).true_positives_at_1.value > 0.9
+    assert 0.3 < honest.result(0.7).auc.value < 0.7
+
+
+def test_copying_is_told_by_its_sign() -> None:
+    rng = np.random.default_rng(4)
+    holdout = list(rng.normal(0.3, 0.05, 60))
+    assert copying_z(list(rng.normal(0.9, 0.02, 100)), holdout) < -8
+    assert abs(copying_z(list(rng.normal(0.3, 0.05, 100)), holdout)) < 3
+    assert copying_z(list(rng.normal(0.1, 0.05, 100)), holdout) > 8
+    assert copying_z([], holdout) == 0.0
+
+
+def test_a_mask_is_held_to_the_studys_limits() -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[10:20, 10:20] = 255
+    assert mask_is_plausible(mask, MaskLimits())
+    assert not mask_is_plausible(mask, MaskLimits(min_area=0.05))
+    assert not mask_is_plausible(mask, MaskLimits(max_area=0.01))
+    two = mask.copy()
+    two[40:50, 40:50] = 255
+    assert not mask_is_plausible(two, MaskLimits(max_parts=1))
+    two[30, 30] = 255  # a speck is no part
+    assert mask_is_plausible(two, MaskLimits(max_parts=2))
+    at_border = np.roll(mask, -10, 0)
+    assert mask_is_plausible(at_border, MaskLimits())
+    assert not mask_is_plausible(at_border, MaskLimits(may_touch_border=False))
+
+
+def test_an_image_unlike_the_cohort_is_implausible() -> None:
+    ranges = Ranges.of([statistics(pair.image) for pair in TRAINING])
+    assert all(ranges.hold(statistics(pair.image)) for pair in TRAINING)
+    assert sum(ranges.hold(statistics(pair.image)) for pair in STRANGERS) >= len(STRANGERS) - 1
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    green = TRAINING[0].image.copy()
+    green[..., 1] = 255
+    assert not any(ranges.hold(statistics(image)) for image in (noise, green, np.zeros_like(noise)))
