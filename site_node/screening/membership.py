@@ -65,6 +65,21 @@ class DistanceAttack:
         )
 
 
+def critic_attack(scores: Sequence[float], training: int, patients: Sequence[str]) -> Attack:
+    """LOGAN's attack (Hayes et al., 2019): the critic's score of each real case, training cases first.
+
+    Only the site has the critic: this is what the training remembers, not what a receiver could find out.
+    """
+    members = by_patient(scores[:training], patients[:training])
+    others = by_patient(scores[training:], patients[training:])
+    return Attack(
+        name="critic",
+        auc=area_under_curve(members, others),
+        true_positives_at_1=true_positives_at(members, others, 0.01),
+        limit=None,
+    )
+
+
 def by_patient(scores: Sequence[float], patients: Sequence[str]) -> Scores:
     """The largest score of each patient: the unit that is attacked."""
     largest: dict[str, float] = {}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from shared.bundle import Verdict
 from shared.errors import SynthwardError
 from site_node.policy import ScreeningRules
+from site_node.screening.membership import critic_attack
 from site_node.screening.reference import Reference
 from site_node.screening.report import Attack, AuditReport, Control
 from site_node.screening.screen import Screening
@@ -17,9 +18,12 @@ Z_OF_COPYING = -3.0
 
 def audit(
     screening: Screening, reference: Reference, rules: ScreeningRules, controls: tuple[Control, ...], *,
-    seconds: Mapping[str, float], set_aside: Mapping[str, str],
+    seconds: Mapping[str, float], set_aside: Mapping[str, str], critic_scores: Sequence[float] = (),
 ) -> tuple[AuditReport, SynthwardError | None]:  # fmt: skip
-    """The report of a screening, and the error that blocks the release, or None."""
+    """The report of a screening, and the error that blocks the release, or None.
+
+    critic_scores: of training and then hold-out cases, by the generator's critic; empty where it has none.
+    """
     attack, z = screening.attack(), screening.copying_z()
     samples_masks, holdout_masks = screening.mask_copies()
     holdout_patients = len({case.patient for case in reference.holdout})
@@ -49,13 +53,20 @@ def audit(
         checks=screening.checks(),
         false_alarms=reference.false_alarms,
         controls=controls,
-        membership=(attack,),
+        membership=(attack, *_by_critic(reference, critic_scores)),
         copying_z=z,
         mask_copies={"samples": samples_masks, "between_patients": holdout_masks},
         seconds=dict(seconds),
         set_aside=dict(set_aside),
     )
     return report, error
+
+
+def _by_critic(reference: Reference, scores: Sequence[float]) -> list[Attack]:
+    if not scores:
+        return []
+    patients = [case.patient for case in (*reference.training, *reference.holdout)]
+    return [critic_attack(scores, len(reference.training), patients)]
 
 
 def missed(controls: tuple[Control, ...]) -> SynthwardError | None:

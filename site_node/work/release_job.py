@@ -137,7 +137,7 @@ def make_release(
             set_aside = origin.train(lambda told: progress("train", told.done, told.of, told))
         entries = sorted_entries(_pairs(job, origin.wells(), style, bench.screening))[: study.release.max_pairs]
         with job.timed("screen"):
-            report = bench.conclude({line.image for line in entries}, job.seconds, set_aside)
+            report = bench.conclude({line.image for line in entries}, job.seconds, set_aside, origin.critic_scores)
     with store.reading.begin() as connection:
         privacy = statement(facts(connection, ledger), job.release_id)
     manifest = Manifest(

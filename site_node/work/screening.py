@@ -6,7 +6,7 @@ Every audit is written to private/audits, also one that blocks: the steward must
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ import torch
 
 from shared.errors import SynthwardError
 from shared.files import private_folder, write_private
+from shared.pairs import LazyPairs, Pair
 from shared.study import ImageSpec
 from site_node.cases import Case
 from site_node.policy import ScreeningRules
@@ -54,13 +55,20 @@ class Bench:
     controls: tuple[Control, ...]
 
     def conclude(
-        self, released: Collection[str], seconds: Mapping[str, float], set_aside: Mapping[str, str]
-    ) -> AuditReport:
-        """The audit, written down. Raises screening.*: then nothing may leave. released: digests of images."""
+        self, released: Collection[str], seconds: Mapping[str, float], set_aside: Mapping[str, str],
+        critic: Callable[[Sequence[Pair]], list[float]] | None = None,
+    ) -> AuditReport:  # fmt: skip
+        """The audit, written down. Raises screening.*: then nothing may leave.
+
+        released: digests of images; critic: scores real pairs, see Source.critic_scores.
+        """
         self.screening.keep(released)
+        real = (*self.asked.training, *self.asked.holdout)
+        scores = critic(LazyPairs(real, lambda case: case.load())) if critic else []
         report, error = audit(
             self.screening, self.reference, self.asked.rules, self.controls,
             seconds={stage: round(took, 2) for stage, took in seconds.items()}, set_aside=set_aside,
+            critic_scores=scores,
         )  # fmt: skip
         path = private_folder(self.asked.folder / "audits") / f"{self.asked.release_id}.json"
         write_private(path, report.model_dump_json(indent=1).encode())

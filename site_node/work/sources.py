@@ -56,6 +56,9 @@ class Source(Protocol):
     def wells(self) -> Iterator[Well]:
         """What to draw from, one generator in memory at a time."""
 
+    def critic_scores(self, pairs: Sequence[Pair], /) -> list[float]:
+        """How real a critic of the whole cohort takes each pair to be; empty where there is none."""
+
 
 def source(store: PrivateStore, study: Study, study_sha256: str, cases: Sequence[Case], workers: Workers) -> Source:
     """The study's kind of generator for training cases, in a folder of the study's own."""
@@ -94,6 +97,10 @@ class _PerCase(_Generators):
                 do="look at the cases: synthward-site status names the reasons",
             )
         return outcome.set_aside
+
+    def critic_scores(self, _pairs: Sequence[Pair], /) -> list[float]:
+        """No critic has seen the cohort: each knew one case."""
+        return []
 
     def wells(self) -> Iterator[Well]:
         for place, case in enumerate(self.cases):
@@ -154,6 +161,10 @@ class _Cohort(_Generators):
         generator.save(path)
         checkpoint.unlink(missing_ok=True)
         return {}
+
+    def critic_scores(self, pairs: Sequence[Pair], /) -> list[float]:
+        """By the layouts' critic."""
+        return CohortGenerator.load(self.folder / COHORT_FILE).critic_scores(pairs)
 
     def wells(self) -> Iterator[Well]:
         generator = CohortGenerator.load(self.folder / COHORT_FILE)

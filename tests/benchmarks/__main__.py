@@ -6,11 +6,13 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import demo, singan
+from tests.benchmarks import demo, dp, screening, singan
 from tests.benchmarks.harness import Claim, Row, write
 
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], tuple[list[Row], list[Claim]]]] = {
     "demo": lambda _: demo.measure(),
+    "dp": lambda options: dp.measure(dp.options_of(options)),
+    "screening": lambda options: screening.measure(screening.options_of(options)),
     "singan": lambda options: singan.measure(singan.options_of(options)),
 }
 
@@ -20,6 +22,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     names = parser.add_subparsers(dest="name", required=True)
     by_name = {name: names.add_parser(name) for name in BENCHMARKS}
+    dp.add_options(by_name["dp"])
+    screening.add_options(by_name["screening"])
     singan.add_options(by_name["singan"])
     options = parser.parse_args()
     sys.stdout.write(f"written: {write(options.name, *BENCHMARKS[options.name](options))}\n")

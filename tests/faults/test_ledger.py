@@ -70,11 +70,12 @@ def killed_at(store: PrivateStore, statement: int) -> None:
 
 def test_a_kill_between_any_two_writes_never_counts_less_than_was_read(tmp_path: Path) -> None:
     """A job reserves, reads, commits; it is killed before its first statement, its second, and so on to the end."""
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    PrivateStore(fresh).engine.dispose()
     killed = 0
     for statement in range(1, 100):
-        folder = tmp_path / str(statement)
-        folder.mkdir()
-        PrivateStore(folder).engine.dispose()
+        folder = Path(shutil.copytree(fresh, tmp_path / str(statement)))
 
         def job(folder: Path = folder, statement: int = statement) -> None:
             store = PrivateStore(folder)

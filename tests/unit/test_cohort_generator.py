@@ -205,6 +205,14 @@ def test_a_loaded_generator_draws_the_same_pairs(trained: CohortGenerator, tmp_p
     assert path.stat().st_mode & 0o077 == 0
 
 
+def test_the_critic_is_kept_with_the_generator_and_judges_as_before(trained: CohortGenerator, tmp_path: Path) -> None:
+    trained.save(tmp_path / "cohort.safetensors")
+    scores = CohortGenerator.load(tmp_path / "cohort.safetensors").critic_scores(cohort())
+    assert len(set(scores)) == len(cohort())
+    assert scores == trained.critic_scores(cohort())
+    assert replace(trained, critic=None).critic_scores(cohort()) == []
+
+
 @pytest.mark.parametrize("damage", ["empty", "cut", "other format", "missing tensor"])
 def test_a_file_that_is_no_generator_is_refused(trained: CohortGenerator, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "cohort.safetensors"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from site_node.cases import PrivateStore, ledger
 from site_node.dp.ledger import facts
 from site_node.generators.cohort.presets import COHORT_PRESETS
 from site_node.generators.per_case.presets import PRESETS
+from site_node.screening import screen
 from site_node.screening.plausibility import Ranges
 from site_node.screening.reference import Reference
 from site_node.screening.screen import Screening
@@ -87,6 +89,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(COHORT_PRESETS, "demo", cohort)
     monkeypatch.setitem(PRESETS, "demo", replace(PRESETS["demo"], width=8, widest=8, iterations=(30, 8)))
     # What they draw is mud, of which nothing would pass; what is dropped is the screening's own tests' question.
+    monkeypatch.setattr(screen, "mask_is_plausible", lambda *_: True)
     monkeypatch.setattr(Ranges, "hold", lambda *_: True)
     monkeypatch.setattr(Reference, "flagged", lambda *_: None)
 
@@ -124,6 +127,19 @@ def test_a_release_of_each_kind_says_what_was_read_for_it(store: PrivateStore, k
     assert store.cases()
     assert all(Airlock(store).touched(case.patient)[0] for case in store.cases())
     assert ("holds one patient's image" in manifest.privacy.label()) == (kind == "per_case")
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_audit_asks_the_critic_of_a_cohort_what_it_remembers(store: PrivateStore) -> None:
+    study = small_study(style={"kind": "none"}, release={"min_patients": 2, "max_correlation": 0.95})
+    release(store, study)
+
+    report = Airlock(store).releases()[0].report
+
+    assert [attack["name"] for attack in report["membership"]] == ["distance", "critic"]
+    assert report["membership"][1]["limit"] is None
+    kept = next((store.folder / "audits").iterdir())
+    assert json.loads(kept.read_text()) == report
 
 
 @pytest.mark.usefixtures("quick")

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from shared.pairs import Pair
 from site_node.generators.cohort.labeller import Labeller
-from site_node.generators.cohort.networks import DetailGenerator, LayoutGenerator
+from site_node.generators.cohort.networks import DetailGenerator, LayoutCritic, LayoutGenerator
+from site_node.generators.cohort.scales import Reals
 from site_node.generators.inputs import as_arrays, stream
 from site_node.generators.scaling import Size, upscale
 from site_node.generators.tensor_file import below, load_generator, write_tensors
@@ -35,7 +36,8 @@ _DRAWN_AT_ONCE, _PIXELS_AT_ONCE = 32, 2**19  # bound the memory that sampling ta
 class CohortGenerator:
     """A trained generator. sizes: of the scales, coarsest first; the last is that of the pairs it draws.
 
-    labeller: draws the masks; None: the pyramid's own masks are used.
+    labeller: draws the masks; None: the pyramid's own masks are used. critic: of the layouts, as the training left it,
+    for the site's own question of what it remembers; None in a file from before it was kept.
     """
 
     preset: str
@@ -44,6 +46,15 @@ class CohortGenerator:
     layout: LayoutGenerator
     details: tuple[DetailGenerator, ...]
     labeller: Labeller | None
+    critic: LayoutCritic | None = None
+
+    @torch.no_grad()
+    def critic_scores(self, pairs: Sequence[Pair]) -> list[float]:
+        """How real the layouts' critic takes each pair to be: higher for what it remembers. Empty without a critic."""
+        if self.critic is None or not pairs:
+            return []
+        reals = Reals(pairs, self.sizes[0])
+        return [float(self.critic(reals[place][None])) for place in range(len(reals))]
 
     @torch.no_grad()
     def sample(self, seed: int, count: int = 1) -> list[Pair]:
@@ -80,12 +91,15 @@ class CohortGenerator:
             "layout_widths": self.layout.widths,
             "detail_widths": [detail.width for detail in self.details],
             "labeller": self.labeller is not None,
+            "critic_widths": [] if self.critic is None else self.critic.widths,
         }
         tensors = {f"layout.{name}": tensor for name, tensor in self.layout.state_dict().items()}
         for index, detail in enumerate(self.details):
             tensors |= {f"detail{index}.{name}": tensor for name, tensor in detail.state_dict().items()}
         if self.labeller is not None:
             tensors |= {f"labeller.{name}": tensor for name, tensor in self.labeller.tensors().items()}
+        if self.critic is not None:
+            tensors |= {f"critic.{name}": tensor for name, tensor in self.critic.state_dict().items()}
         write_tensors(path, description, tensors)
 
     @classmethod
@@ -109,6 +123,8 @@ class CohortGenerator:
             detail_widths,
             [below(tensors, "layout"), *(below(tensors, f"detail{index}") for index in range(len(detail_widths)))],
             labeller,
+            [int(width) for width in description.get("critic_widths", [])],
+            below(tensors, "critic"),
         )
 
     @classmethod
@@ -121,12 +137,22 @@ class CohortGenerator:
         detail_widths: Sequence[int],
         weights: Sequence[Mapping[str, Tensor]],
         labeller: Labeller | None,
+        critic_widths: Sequence[int] = (),
+        critic_weights: Mapping[str, Tensor] | None = None,
     ) -> CohortGenerator:
-        """From the weights of each scale, coarsest first. Raises RuntimeError where they do not fit."""
+        """From the weights of each scale, coarsest first, and of the critic where it has widths.
+
+        Raises RuntimeError where they do not fit.
+        """
         blank = torch.Generator()  # of starting weights that are overwritten at once
         layout = LayoutGenerator(image_channels + 1, sizes[0], layout_widths, blank)
         details = tuple(DetailGenerator(image_channels + 1, width, blank) for width in detail_widths)
         for network, trained in zip((layout, *details), weights, strict=True):
             network.load_state_dict(trained)
             network.eval().requires_grad_(False)
-        return cls(preset, image_channels, sizes, layout, details, labeller)
+        critic = None
+        if critic_widths:
+            critic = LayoutCritic(image_channels + 1, sizes[0], critic_widths, blank)
+            critic.load_state_dict(critic_weights or {})
+            critic.eval().requires_grad_(False)
+        return cls(preset, image_channels, sizes, layout, details, labeller, critic)

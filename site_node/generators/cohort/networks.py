@@ -91,6 +91,7 @@ class LayoutCritic(nn.Module):
 
     def __init__(self, channels: int, size: Size, widths: Sequence[int], random: torch.Generator) -> None:
         super().__init__()
+        self.widths = tuple(widths)
         self.entry = _conv(channels, widths[0], 3, random)
         inputs = (widths[0], *widths[:-1])
         self.blocks = nn.ModuleList(Block(i, o, norm=False, random=random) for i, o in zip(inputs, widths, strict=True))

@@ -32,6 +32,7 @@ from site_node.generators.tensor_file import below
 ATTEMPTS = 3  # each at half the rate of the one before
 FEWEST_PAIRS = 4
 SMALLEST_PX = 16
+_CRITIC = "critic."  # before the names of the layouts' critic among the first scale's weights
 _TOLD_EVERY = 25
 _LAYOUT_SHARE = 6.0  # of the time that a finer scale takes
 OnProgress = Callable[[Progress], None]
@@ -117,14 +118,15 @@ class _Run:
             )  # fmt: skip
         detail_widths = [self.preset.detail_width] * (len(self.sizes) - 1)
         return CohortGenerator.of(
-            self.preset.name, self.pairs[0].channels, self.sizes, self.preset.layout_widths, detail_widths, finished,
-            labeller,
+            self.preset.name, self.pairs[0].channels, self.sizes, self.preset.layout_widths, detail_widths,
+            [{name: t for name, t in weights.items() if not name.startswith(_CRITIC)} for weights in finished],
+            labeller, self.preset.layout_critic_widths, below(finished[0], _CRITIC.rstrip(".")),
         )  # fmt: skip
 
     def _scale(
         self, index: int, channels: int, finished: list[dict[str, Tensor]], state: dict[str, Tensor], step: int
     ) -> dict[str, Tensor]:
-        """Trains one scale to its end; its generator's averaged weights."""
+        """Trains one scale to its end; its generator's averaged weights, and those of the layouts' critic."""
         random = stream("train-cohort", self.seed, f"{index}:{self.attempt}".encode())
         generator, critic = self._networks(index, channels, random)
         schedule = self.preset.layout if index == 0 else self.preset.detail
@@ -141,6 +143,8 @@ class _Run:
             if self.file.due() and training.done < schedule.steps:
                 self._save(index, training.done, finished, training.state() | {"random": random.get_state()})
         weights = {name: tensor.cpu() for name, tensor in training.average.items()}
+        if index == 0:
+            weights |= {f"{_CRITIC}{name}": tensor.cpu() for name, tensor in critic.state_dict().items()}
         self._save(index + 1, 0, [*finished, weights], {})
         return weights
 
