@@ -196,7 +196,6 @@ def audit(
             ),
             "copying_z": -0.4,
             "mask_copies": {"samples": Share.of(1, len(pairs)), "between_patients": Share.of(0, len(held))},
-            "text_reader": "rapidocr 3.10",
             "seconds": {"train": 61.0, "screen": 4.2},
             "set_aside": {"00ff": "training.too-small"},
         }

@@ -22,6 +22,7 @@ from site_node.phantoms.scenes import scene
 from site_node.policy import write_policy
 from site_node.screening.controls import PLANTED
 from site_node.screening.report import CHECK_WORDS, Histogram, Share
+from site_node.screening.screen import DATE_KIND
 from tests.helpers import signing_key
 from tests.review_page import Browser, Page, pictures
 from tests.review_site import POLICY, TITLE, review_site
@@ -207,7 +208,7 @@ def test_a_report_of_an_older_version_is_shown_as_it_is(tmp_path: Path) -> None:
 
 
 def test_everything_that_a_report_can_say_has_words() -> None:
-    assert PLANTED.keys() <= words.CONTROL_WORDS.keys()
+    assert {*PLANTED, DATE_KIND} <= words.CONTROL_WORDS.keys()
     assert words.CHECK_TITLES.keys() == CHECK_WORDS.keys()
     assert words.STATE_WORDS.keys() == set(State)
     assert words.REJECTION_WORDS.keys() == set(get_args(RejectionReason))

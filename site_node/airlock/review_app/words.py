@@ -62,6 +62,7 @@ CONTROL_WORDS = {
     "half-blended": "half blended with another image",
     "lesion-pasted": "its lesion on another image",
     "blocks-shuffled": "cut into blocks, and these shuffled",
+    "date-burned-in": "a date written into another image",
 }
 DONE_WORDS = {
     "approved": "The release is approved. It will be sealed and sent.",
