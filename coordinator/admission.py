@@ -221,6 +221,9 @@ def _compare(manifest: Manifest, study: Study) -> None:
         raise SynthwardError("admission.size", f"the bundle has {len(manifest.pairs)} pairs, more than agreed")
     if manifest.training_patients < study.release.min_patients:
         raise SynthwardError("admission.floor", "the bundle comes from fewer patients than the study's floor")
+    claim, privacy = manifest.privacy.dp, study.privacy
+    if claim is not None and (claim.epsilon_prv > (privacy.epsilon or 0.0) or claim.delta > (privacy.delta or 0.0)):
+        raise SynthwardError("admission.study", "the bundle's epsilon or delta is over the study's")
 
 
 def _finish_object(partial: Path, complete: Path, name: str) -> None:

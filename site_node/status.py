@@ -12,7 +12,9 @@ from shared.release import State
 from site_node.airlock.workflow import Airlock, check_objects
 from site_node.cases import PrivateStore
 from site_node.cases import journal as private_journal
+from site_node.cases import ledger as ledger_tables
 from site_node.checkpoints import Checkpoints
+from site_node.dp.ledger import check_whole
 from site_node.jobs import Job, JobKind, JobState, Queue
 from site_node.policy import read_policy
 from site_node.revocations import Revocations
@@ -104,11 +106,13 @@ def _told(home: Home, job: Job) -> SynthwardError:
 def verify_site(home: Home) -> dict[str, Any]:
     """Checks the journals and the releases' objects.
 
-    Raises trust.journal, trust.rollback (a journal here or at the coordinator was cut or replaced) or airlock.changed.
+    Raises trust.journal, trust.rollback (a journal here or at the coordinator was cut or replaced), trust.ledger (the
+    ledger is not what the journal counted) or airlock.changed.
     """
     queue, store = Queue(home.exchange), PrivateStore(home.private)
     with store.reading.begin() as connection:
         private_chain = journal.entries(connection, private_journal)
+        counted = check_whole(connection, ledger_tables)
     heads = journal.verify(private_chain), journal.verify(queue.journal())
     check_rollbacks(queue, store)
     checked = 0
@@ -118,6 +122,7 @@ def verify_site(home: Home) -> dict[str, Any]:
     return {
         "journal": heads[0],
         "journal_entries": len(private_chain),
+        "ledger_facts": counted,
         "link_journal": heads[1],
         "coordinator_journal_entries": Checkpoints(queue).held("coordinator").entries,
         "releases_checked": checked,

@@ -29,6 +29,10 @@ METRIC_WORDS = {
 # Reasons of shared.bundle.RejectionReason, as a steward would put them.
 REJECTION_WORDS = {
     "copy": "too near to a real image",
+    "part-copy": "with a part too near to a real one",
+    "mask-copy": "with a real outline",
+    "text": "with writing in them",
+    "implausible": "not plausible for the study",
     "duplicate": "too near to another sample",
     "mask-empty": "no lesion marked",
     "mask-full": "everything marked as lesion",
