@@ -1,0 +1,1 @@
+"""A generator of the whole cohort under differential privacy: a public prior, and the little that patients add."""

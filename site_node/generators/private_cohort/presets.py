@@ -1,0 +1,45 @@
+"""How a private generator is trained, by name: all of it public, none of it chosen by looking at a hospital's images.
+
+What privacy costs (sigma, q, steps) is no part of a preset: that is the study's and the ledger's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+MOST_STEPS = 1200  # private steps of a critic, in all
+
+
+@dataclass(frozen=True)
+class PrivatePreset:
+    """Widths are feature channels.
+
+    keep: weight of the mean absolute change of a scene, against the critic's word; penalty: weight of the zero-centred
+    gradient penalty between drawn images; average: share of the averaged weights that a step keeps; views: turns of
+    each private image that a gradient is averaged over, before the clip; most_images: of a patient in one step.
+    """
+
+    name: str
+    critic_px: int = 32
+    critic_widths: tuple[int, ...] = (16, 32, 48)
+    refiner_width: int = 16
+    scenes: int = 400  # public pairs that the training draws from
+    public_steps: int = 100  # of a critic between scenes and recoloured ones, before it sees a patient
+    batch: int = 32
+    critic_rate: float = 1e-3
+    refiner_rate: float = 3e-4
+    penalty: float = 1.0
+    keep: float = 2.0
+    average: float = 0.99
+    views: int = 2
+    most_images: int = 4
+
+
+FAST = PrivatePreset("fast")
+DEMO = replace(FAST, name="demo", scenes=40, public_steps=10, batch=8, views=1)
+PRIVATE_PRESETS: dict[str, PrivatePreset] = {preset.name: preset for preset in (FAST, DEMO)}
+
+
+def with_half_the_batch(preset: PrivatePreset) -> PrivatePreset:
+    """The preset for a machine that lacks the memory. What is private of a step stays as it is."""
+    return replace(preset, batch=max(1, preset.batch // 2))
