@@ -58,7 +58,7 @@ def demo_policy(path: Path) -> None:
         "inconclusive_because": '"a demonstration, on images that are drawn or public"',
         # Limits that rest on four hold-out patients are rough, and so is what they let through.
         "control_floor": "0.8",
-        "part_control_floor": "0.2",
+        "part_control_floor": "0.0",
     }
     text = path.read_text(encoding="utf-8")
     for key, value in changes.items():

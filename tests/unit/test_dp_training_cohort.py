@@ -17,6 +17,7 @@ from shared.errors import SynthwardError
 from shared.pairs import Pair
 from site_node.dp.critic_step import Mechanism, PrivateCritic
 from site_node.dp.noise import SecretChance
+from site_node.generators.cohort.networks import DetailGenerator
 from site_node.generators.private_cohort import training
 from site_node.generators.private_cohort.generator import PrivateCohortGenerator, Spent, refined, stacked
 from site_node.generators.private_cohort.presets import DEMO, PRIVATE_PRESETS, with_half_the_batch
@@ -157,12 +158,27 @@ def test_every_private_step_is_taken_and_no_more(monkeypatch: pytest.MonkeyPatch
     assert taken == [Mechanism(1.0, 0.5, 0.5, 3)] * 4
 
 
-def test_a_refiner_that_learnt_nothing_leaves_the_scenes_as_they_are(trained: PrivateCohortGenerator) -> None:
-    refiner = trained.refiner.__class__(4, 8, torch.Generator().manual_seed(0))
+def test_a_refiner_that_learnt_nothing_leaves_the_scenes_as_they_are() -> None:
+    refiner = DetailGenerator(4, 8, torch.Generator().manual_seed(0))
     scenes = stacked([pair(seed) for seed in range(3)])
 
     for size_px in (16, 32, 64):
         assert torch.allclose(refined(refiner, scenes, size_px, torch.Generator()), scenes)
+
+
+def test_a_share_of_the_change_is_made_and_the_mask_never_changes() -> None:
+    refiner = DetailGenerator(4, 8, torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(refiner.tail.weight, 0.0, 0.02, generator=torch.Generator().manual_seed(1))
+    refiner.requires_grad_(False)
+    scenes = stacked([pair(seed) for seed in range(3)]) * 0.5
+    none, half, whole = (
+        refined(refiner, scenes, 16, torch.Generator().manual_seed(2), share) - scenes for share in (0.0, 0.5, 1.0)
+    )
+
+    assert not none.any()
+    assert float(whole[:, :-1].abs().mean()) > 1e-3
+    assert torch.allclose(half, 0.5 * whole, atol=1e-6)
+    assert not whole[:, -1].any()
 
 
 @settings(max_examples=5)

@@ -1,7 +1,9 @@
 """Scenes of nobody, moved a little towards the site's own: what differential privacy lets a small hospital say.
 
-    scene of the prior -> at the critic's size, the refiner's change of its colours -> the change, upscaled, added
+    scene of the prior -> at the critic's size, the refiner's change of its colours -> a share of it, upscaled, added
 
+The share is drawn anew for each sample, from none to all of the change: scenes of one look train a segmenter worse than
+scenes of two do, so samples are to differ in how far they went, and noise that the refiner learnt is not in all alike.
 The mask is the scene's, so an outline always lies where the drawing put it, and no patient's outline can come out. The
 refiner learnt from a critic alone, which learnt from patients under the mechanism (site_node/dp/critic_step.py): with
 noise, drawing from it is post-processing, as often as one likes. Starting from drawings and refining their look is
@@ -64,7 +66,9 @@ class PrivateCohortGenerator:
         pairs: list[Pair] = []
         while len(pairs) < count:
             scenes = self.prior.draw(min(_AT_ONCE, count - len(pairs)), random)
-            for scene, one in zip(scenes, refined(self.refiner, stacked(scenes), self.critic_px, random), strict=True):
+            share = torch.rand(len(scenes), 1, 1, 1, generator=random)
+            drawn = refined(self.refiner, stacked(scenes), self.critic_px, random, share)
+            for scene, one in zip(scenes, drawn, strict=True):
                 image, _ = as_arrays(one[None], scene.channels, exclusive=False)
                 pairs.append(Pair(image[:, :, 0] if scene.image.ndim == 2 else image, scene.mask))
         return pairs
@@ -116,11 +120,16 @@ def shrunk(x: Tensor, size_px: int) -> Tensor:
     return x if side == x.shape[2] else F.interpolate(x, size=(side, side), mode="area")
 
 
-def refined(refiner: DetailGenerator, scenes: Tensor, size_px: int, random: torch.Generator) -> Tensor:
-    """scenes [N, C, S, S] with their colours moved by at most 1; the mask, the last channel, stays as it is."""
+def refined(
+    refiner: DetailGenerator, scenes: Tensor, size_px: int, random: torch.Generator, share: Tensor | float = 1.0
+) -> Tensor:
+    """scenes [N, C, S, S] with their colours moved by at most 1; the mask, the last channel, stays as it is.
+
+    share: of the change that is made, in [0, 1], [N, 1, 1, 1] or one for all.
+    """
     base = shrunk(scenes, size_px)
     noise = refiner.draw_noise(len(base), (base.shape[2], base.shape[3]), random).to(base.device)
-    change = refiner(base, noise) - base  # [N, C, s, s]
+    change = share * (refiner(base, noise) - base)  # [N, C, s, s]
     if change.shape != scenes.shape:
         change = F.interpolate(change, size=scenes.shape[2:], mode="bilinear", align_corners=False)
     image = (scenes[:, :-1] + change[:, :-1]).clamp(-1.0, 1.0)

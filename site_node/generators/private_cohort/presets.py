@@ -27,9 +27,9 @@ class PrivatePreset:
     public_steps: int = 100  # of a critic between scenes and recoloured ones, before it sees a patient
     batch: int = 32
     critic_rate: float = 1e-3
-    refiner_rate: float = 3e-4
+    refiner_rate: float = 2e-4
     penalty: float = 1.0
-    keep: float = 2.0
+    keep: float = 4.0
     average: float = 0.99
     views: int = 2
     most_images: int = 4
