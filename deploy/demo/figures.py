@@ -92,8 +92,8 @@ def write_outputs(
             "generator": f"{study.generator.kind}, preset {study.generator.preset}, "
             f"{study.generator.samples_per_case} pairs a case",
             "style": "none" if study.style.kind == "none" else f"{study.style.kind} from {study.style.source}",
-            "screening": "six checks for copies of images and parts, limits from each site's hold-out, planted controls; "
-            "burned-in text; plausibility",
+            "screening": "six checks for copies of images and parts, with limits from each site's hold-out and planted "
+            "controls; burned-in text; plausibility",
             "network": f"UNet++, {study.evaluation.encoder}, {study.evaluation.steps} steps of "
             f"{study.evaluation.batch_size} in every arm",
         },
