@@ -141,7 +141,7 @@ def test_the_generators_own_critic_is_exact_too_and_its_hooks_in_opacus_agree() 
     (found,) = patient_gradients(critic, wasserstein, [images])  # [1, W] -> [W]
     hooked = GradSampleModule(copy.deepcopy(critic), loss_reduction="sum")
 
-    (-hooked(images.as_subclass(Tensor))).sum().backward()
+    (-hooked(images.as_subclass(Tensor).clone().requires_grad_())).sum().backward()
 
     by_hooks = torch.cat([p.grad_sample.mean(0).flatten() for p in hooked._module.parameters()])
     assert torch.allclose(found, one_at_a_time(critic, wasserstein, images), rtol=0.0, atol=1e-10)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from shared.pairs import Pair
+from shared.privacy import AccessKind, NoisedMechanism
 from site_node.generators.cohort.networks import DetailGenerator
 from site_node.generators.inputs import as_arrays, stream
 from site_node.generators.private_cohort.prior import Prior, restored
@@ -36,12 +37,11 @@ _AT_ONCE = 32
 class Spent:
     """What a training read of patients, as the ledger takes it. The unit is the patient, add or remove one.
 
-    kind and mechanism: shared.privacy's words; q and steps: 1 where the mechanism does not sample; denominator: what
-    the noised sum was divided by, which no epsilon depends on.
+    q and steps: 1 where the mechanism does not sample; sigma: noise over clip.
     """
 
-    kind: Literal["training", "votes"]
-    mechanism: Literal["gaussian", "poisson-sampled-gaussian"]
+    kind: AccessKind
+    mechanism: NoisedMechanism
     sigma: float
     q: float
     steps: int
