@@ -44,6 +44,8 @@ lint: install
 
 # make bench NAME=demo: long figures, written to build/bench/NAME.json and printed as a table.
 # make bench NAME=singan DATA=dir CASES=200 SEEDS=3 SIZES=64,128 PARTS=timing,worker,real,per_case,cohort SHARE=0.05
+# make bench NAME=screening DATA=dir SIZES=256,128,64 PARTS=controls,cost
+# make bench NAME=dp DATA=dir CASES=100,200,400 SIZES=96 SEEDS=3 PARTS=step,audit,real,prior,cohort,private,scratch
 bench: install
 	$(BIN)/python -m tests.benchmarks $(NAME) $(call option,data,$(DATA)) $(call option,cases,$(CASES)) $(call option,seeds,$(SEEDS)) $(call option,sizes,$(SIZES)) $(call option,parts,$(PARTS)) $(call option,share,$(SHARE)) $(call option,preset,$(PRESET)) $(call option,steps,$(STEPS))
 

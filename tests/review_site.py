@@ -195,6 +195,7 @@ def audit(
                 ),
             ),
             "copying_z": -0.4,
+            "nearer_to_training": Share.of(31, 60),
             "mask_copies": {"samples": Share.of(1, len(pairs)), "between_patients": Share.of(0, len(held))},
             "seconds": {"train": 61.0, "screen": 4.2},
             "set_aside": {"00ff": "training.too-small"},

@@ -128,8 +128,9 @@ class AuditReport(Document):
     """set_aside: training cases without a generator, by case id, with the error code why; such a case has no pair.
 
     false_alarms: of hold-out images, judged by limits that were set without them. copying_z: Meehan et al. (2020);
-    strongly negative where samples lie nearer to training cases than hold-out cases do. mask_copies: samples and
-    hold-out cases whose mask is nearly a training case's.
+    strongly negative where samples lie nearer to training cases than hold-out cases do, by copying or by being soft.
+    nearer_to_training: samples nearer to a training case than to any of equally many hold-out cases; half of them,
+    without copying. mask_copies: samples and hold-out cases whose mask is nearly a training case's.
     """
 
     format: Literal["synthward.audit/2"] = "synthward.audit/2"
@@ -145,6 +146,7 @@ class AuditReport(Document):
     controls: tuple[Control, ...]
     membership: tuple[Attack, ...]
     copying_z: float
+    nearer_to_training: Share
     mask_copies: dict[Literal["samples", "between_patients"], Share]
     seconds: dict[str, float]
     set_aside: dict[str, str] = Field(default_factory=dict)

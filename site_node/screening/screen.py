@@ -166,6 +166,10 @@ class Screening:
         limit = self._rules.max_membership_auc
         return self._attack.result(limit if len(self.holdout_patients()) >= self._rules.min_holdout_patients else None)
 
+    def nearer_to_training(self) -> Share:
+        """Of what was accepted so far, by the embedding."""
+        return self._attack.nearer_to_training()
+
     def copying_z(self) -> float:
         """Meehan et al.'s Z of what was accepted so far, by whole images."""
         return copying_z(

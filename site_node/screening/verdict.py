@@ -12,9 +12,6 @@ from site_node.screening.reference import Reference
 from site_node.screening.report import Attack, AuditReport, Control
 from site_node.screening.screen import Screening
 
-Z_OF_COPYING = -3.0
-"""Below it, samples lie nearer to training cases than hold-out patients do, beyond chance."""
-
 
 def audit(
     screening: Screening, reference: Reference, rules: ScreeningRules, controls: tuple[Control, ...], *,
@@ -24,7 +21,7 @@ def audit(
 
     critic_scores: of training and then hold-out cases, by the generator's critic; empty where it has none.
     """
-    attack, z = screening.attack(), screening.copying_z()
+    attack, nearer = screening.attack(), screening.nearer_to_training()
     samples_masks, holdout_masks = screening.mask_copies()
     holdout_patients = len({case.patient for case in reference.holdout})
     error = blocked(screening, rules, controls, attack, holdout_patients)
@@ -38,8 +35,10 @@ def audit(
         why.append(f"{holdout_patients} hold-out patients are too few to set limits by; {asked} are asked for")
     if too_few and rules.inconclusive_because:
         why.append(f"the hospital's policy lets it pass all the same: {rules.inconclusive_because}")
-    if z < Z_OF_COPYING:
-        why.append(f"samples lie nearer to training cases than hold-out patients do (Z = {z:.1f}): look for copies")
+    if nearer.low > 0.5:
+        why.append(
+            f"{nearer.k} of {nearer.n} samples are nearer to training cases than to hold-out cases: look for copies"
+        )
     if samples_masks.low > holdout_masks.high:
         why.append("more samples have a training case's outline than hold-out cases do: look at the masks")
     report = AuditReport(
@@ -54,7 +53,8 @@ def audit(
         false_alarms=reference.false_alarms,
         controls=controls,
         membership=(attack, *_by_critic(reference, critic_scores)),
-        copying_z=z,
+        copying_z=screening.copying_z(),
+        nearer_to_training=nearer,
         mask_copies={"samples": samples_masks, "between_patients": holdout_masks},
         seconds=dict(seconds),
         set_aside=dict(set_aside),

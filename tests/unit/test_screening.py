@@ -217,7 +217,8 @@ def test_samples_that_give_members_away_block_the_release(reference: Reference) 
     assert (error.code, report.verdict) == ("screening.membership", "blocked")
     assert report.membership[0].auc.value > 0.95
     assert report.copying_z < -4
-    assert any("nearer to training cases" in why for why in report.why)
+    assert report.nearer_to_training.low > 0.5
+    assert any("nearer to training cases than" in why for why in report.why)
 
 
 def test_only_counts_and_the_verdict_leave(screening: Screening, reference: Reference, strangers: list[Pair]) -> None:

@@ -109,6 +109,8 @@ def test_an_attack_on_copies_finds_every_member_and_on_strangers_none() -> None:
     assert leaky.result(0.7).auc.value > 0.99
     assert leaky.result(0.7).true_positives_at_1.value > 0.9
     assert 0.3 < honest.result(0.7).auc.value < 0.7
+    assert leaky.nearer_to_training().low > 0.8
+    assert honest.nearer_to_training().low < 0.5 < honest.nearer_to_training().high
 
 
 def test_copying_is_told_by_its_sign() -> None:

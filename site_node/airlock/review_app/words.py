@@ -125,13 +125,15 @@ def attack_text(attack: Attack) -> str:
     return f"{found} The upper end, {attack.auc.high:.2f}, is {within} the policy's limit of {attack.limit:.2f}."
 
 
-def copying_text(z: float) -> str:
-    """What Meehan et al.'s figure means: a standard normal score, negative for copying."""
-    if z < -3:
-        return "samples lie clearly nearer to training images than other patients' images do: a sign of copying"
-    if z < -1.645:
-        return "samples lie somewhat nearer to training images than other patients' images do; look closely"
-    return "samples lie no nearer to training images than other patients' images do"
+def copying_text(report: AuditReport) -> str:
+    """What the two tests of copying mean together: Meehan et al.'s score alone is also low for soft samples."""
+    nearer = report.nearer_to_training
+    counted = f"{nearer.k} of {nearer.n} samples are nearer to a training image than to an image of other patients"
+    if nearer.low > 0.5:
+        return f"{counted}: more than chance, a sign of copying"
+    if report.copying_z < -3:
+        return f"{counted}, about half, as chance has it; but they lie nearer to both than those lie to one another"
+    return f"{counted}, about half, as chance has it"
 
 
 def rejected_text(report: AuditReport) -> list[str]:
