@@ -98,6 +98,7 @@ CODES: dict[str, Code] = {
     "policy.dp-patients": Code(ExitCode.POLICY, "the site has too few patients for differential privacy"),
     "policy.dp-keys": Code(ExitCode.POLICY, "the site has no patient keys, and the patient is the unit"),
     "policy.dp-budget": Code(ExitCode.POLICY, "the site's privacy budget does not reach for this"),
+    "policy.metrics": Code(ExitCode.POLICY, "the hospital lets no metrics out"),
     "policy.image-size": Code(ExitCode.POLICY, "the study's image size is outside the site's limits"),
     "policy.samples": Code(ExitCode.POLICY, "the study asks for more samples than the site's policy allows"),
     "policy.steps": Code(ExitCode.POLICY, "the study asks for more work than the site's policy allows"),

@@ -40,6 +40,7 @@ class Policy(Document):
     min_screening_patients: int = Field(default=40, ge=2)
     inconclusive_because: str = Field(default="", max_length=500)
     max_membership_auc: float = Field(default=0.7, ge=0.5, le=1.0)
+    metrics_may_leave: bool = True
     metric_decimals: int = Field(default=3, ge=1, le=6)
     style_from_real: bool = True
     max_epsilon_per_year: float = Field(default=3.0, gt=0.0, allow_inf_nan=False)
@@ -66,6 +67,7 @@ COMMENTS = {
     "min_screening_patients": "Fewest hold-out patients for a verdict; with fewer it is inconclusive, which blocks.",
     "inconclusive_because": "Why the hospital lets inconclusive releases go to review. Empty: it does not.",
     "max_membership_auc": "Most area under the curve of an attack that tells who was trained on (its upper end).",
+    "metrics_may_leave": "Whether the six averages of a scored network may leave at all. false: nothing is scored.",
     "metric_decimals": "Metrics are rounded to this many decimals before they leave.",
     "style_from_real": "Whether style may be taken from training cases. Public images are allowed either way.",
     "max_epsilon_per_year": "Most epsilon for a patient and calendar year (UTC), over all noised readings of the site.",

@@ -29,8 +29,15 @@ from site_node.work.release_job import Progress
 def measure(
     store: PrivateStore, *, study: Study, order: MeasurementRequest, inbox: Path, policy: Policy, progress: Progress
 ) -> dict[str, Any]:
-    """{"metrics": six figures, "patients": how many hold-out patients}. Raises cohort.*, weights.*, policy.dp-*."""
+    """{"metrics": six figures, "patients": how many hold-out patients}. Raises cohort.*, weights.*, policy.metrics,
+    policy.dp-*."""
     limits = terms(policy, study)
+    if not policy.metrics_may_leave:
+        raise SynthwardError(
+            "policy.metrics",
+            "this hospital's policy lets no metrics out",
+            do="change metrics_may_leave in policy.toml if the hospital agrees",
+        )
     cases = store.cases()
     split = store.split(cases, policy.holdout_fraction)
     if len(split.holdout) < limits.min_holdout_patients:
