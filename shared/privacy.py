@@ -63,7 +63,7 @@ DP_NOT_COVERED: tuple[NotCovered, ...] = (
 # Readings that change nothing in what leaves, so that they need no noise; the steward's choice is named apart.
 STAYS_INSIDE: tuple[AccessKind, ...] = ("findings",)
 
-Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0.0, le=1e9, allow_inf_nan=False)]
 
 
 class Access(Document):

@@ -103,7 +103,7 @@ def test_a_revocation_that_is_killed_between_its_steps_goes_on(tmp_path: Path) -
     (row,) = Revocations(queue).waiting()
     document = parse(Revocation, row.payload)
     assert (document.bundle_sha256, document.site) == (site.sha256, "north")
-    assert b"4711" not in row.payload, "the reason stays here"
+    assert b"patient" not in row.payload, "the reason stays here"
     assert not queue.start_sending(site.sha256), "nothing more of it is sent"
     queue.settle(site.sha256, "accepted", code="", receipt=b"r", signature=b"s")  # an answer that was under way
     assert [row.state for row in queue.offered("accepted", "revoked")] == ["revoked"]
