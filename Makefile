@@ -18,6 +18,8 @@ SEEDS ?=
 SIZES ?=
 PARTS ?=
 SHARE ?=
+FOLDS ?=
+STYLE_WEIGHTS ?=
 option = $(if $(2),--$(1) $(2))
 
 .PHONY: install demo test lint bench format proto clean
@@ -46,8 +48,9 @@ lint: install
 # make bench NAME=singan DATA=dir CASES=200 SEEDS=3 SIZES=64,128 PARTS=timing,worker,real,per_case,cohort SHARE=0.05
 # make bench NAME=screening DATA=dir SIZES=256,128,64 PARTS=controls,cost
 # make bench NAME=dp DATA=dir CASES=100,200,400 SIZES=96 SEEDS=3 PARTS=step,audit,real,prior,cohort,private,scratch
+# make bench NAME=utility DATA="dir1 dir2" CASES=250 SIZES=96 SEEDS=3 FOLDS=1 PARTS=main,plain,per_case,style,few,fedavg,memory STYLE_WEIGHTS=file
 bench: install
-	$(BIN)/python -m tests.benchmarks $(NAME) $(call option,data,$(DATA)) $(call option,cases,$(CASES)) $(call option,seeds,$(SEEDS)) $(call option,sizes,$(SIZES)) $(call option,parts,$(PARTS)) $(call option,share,$(SHARE)) $(call option,preset,$(PRESET)) $(call option,steps,$(STEPS))
+	$(BIN)/python -m tests.benchmarks $(NAME) $(call option,data,$(DATA)) $(call option,cases,$(CASES)) $(call option,seeds,$(SEEDS)) $(call option,sizes,$(SIZES)) $(call option,parts,$(PARTS)) $(call option,share,$(SHARE)) $(call option,folds,$(FOLDS)) $(call option,style-weights,$(STYLE_WEIGHTS)) $(call option,preset,$(PRESET)) $(call option,steps,$(STEPS))
 
 format: install
 	$(BIN)/ruff format .

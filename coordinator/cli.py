@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from coordinator.settings import Home, Settings
-from shared.console import EXIT_CODES, emit, errors, progress, table
+from shared.console import EXIT_CODES, emit, errors, progress, say, table
 from shared.errors import SynthwardError
 
 app = typer.Typer(
@@ -290,25 +290,24 @@ def evaluate(
         import torch
 
         from coordinator.evaluation.run import evaluate as run_evaluation
-        from coordinator.evaluation.run import matrix
+        from coordinator.evaluation.run import mean_iou
+        from coordinator.evaluation.words import trained_on_words
 
         if threads:
             torch.set_num_threads(threads)
         with progress(as_json=as_json) as report:
-            found = run_evaluation(Home(home), study, version, report, timeout_s=timeout_s)
-        rows = matrix(found)
+            measured, found = run_evaluation(Home(home), study, version, report, timeout_s=timeout_s)
         if as_json:
-            lines = [
-                {**vars(answer), "metrics": answer.metrics.model_dump() if answer.metrics else None} for answer in found
-            ]
-            emit({"answers": lines}, "", as_json=True)
+            emit({"answers": [m.plain() for m in measured], "findings": [f.plain() for f in found]}, "", as_json=True)
         else:
-            sites = sorted({answer.site for answer in found})
+            sites = sorted({m.site for m in measured})
+            means = mean_iou(measured)
             body = [
-                [row, *(f"{a.metrics.iou:.3f}" if (a := cells.get(s)) and a.metrics else "-" for s in sites)]
-                for row, cells in rows.items()
+                [trained_on_words(*key), *(f"{cells[s]:.3f}" if s in cells else "-" for s in sites)]
+                for key, cells in means.items()
             ]
-            table("IoU on real hold-out", ["trained on", *sites], body)
+            table("IoU on real hold-out, mean over seeds", ["trained on", *sites], body)
+            say(f"For intervals, gains and distances: synthward-coordinator report {study}")
 
 
 @app.command()

@@ -15,10 +15,14 @@ comes from the generator that is passed in.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+# What an arm's training images go through: this file's, nothing, or shared.classical_augmentation's seven.
+Augmentation = Literal["full", "none", "classical"]
 MAX_SHIFT = 1 / 8  # of the side
 BRIGHTNESS = 0.15  # added, in units of the image's range
 CONTRAST = 0.25  # relative, about the image's mean

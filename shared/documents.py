@@ -19,7 +19,7 @@ from shared.errors import SynthwardError
 from shared.pairs import sha256_hex
 
 Kind = Literal[
-    "study", "measurement", "manifest", "receipt", "enrolment", "contents",
+    "study", "measurement", "comparison", "distribution", "manifest", "receipt", "enrolment", "contents",
     "revocation", "revocation-receipt", "revocations", "checkpoint",
 ]  # fmt: skip
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024

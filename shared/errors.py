@@ -108,6 +108,8 @@ CODES: dict[str, Code] = {
     "policy.own-release": Code(ExitCode.POLICY, "the person who made a release cannot approve it"),
     "policy.repeated-reading": Code(ExitCode.POLICY, "these hold-out figures were asked for more often than agreed"),
     "policy.arm": Code(ExitCode.POLICY, "the study did not declare this arm"),
+    "policy.arm-without-data": Code(ExitCode.POLICY, "the arm needs data that nobody has"),
+    "metrics.not-measured": Code(ExitCode.STATE, "the site has measured nothing to compare yet"),
     "policy.file": Code(ExitCode.USAGE, "the policy file does not follow its schema"),
     # Screening and the airlock.
     "screening.control-missed": Code(ExitCode.POLICY, "the screening missed copies that it had planted itself"),

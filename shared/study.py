@@ -15,9 +15,22 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 StyleKind = Literal["none", "moments", "sliced", "gatys"]
+Encoder = Literal["tu-tf_efficientnet_lite0", "resnet18", "resnet34", "resnet50", "se_resnext50_32x4d"]
 StyleSource = Literal["none", "own", "cohort", "public", "stored"]
-Arm = Literal["real_own", "synthetic_own", "synthetic_pooled"]
-ALL_ARMS: tuple[Arm, ...] = ("real_own", "synthetic_own", "synthetic_pooled")
+Arm = Literal[
+    "real_own", "real_plain", "real_classical", "synthetic_own", "synthetic_pooled", "real_and_others", "refined",
+    "few_real", "few_synthetic",
+]  # fmt: skip
+DEFAULT_ARMS: tuple[Arm, ...] = ("real_own", "synthetic_own", "synthetic_pooled", "real_and_others")
+# Networks that are trained where the dataset is, so that their weights travel to the sites.
+WEIGHTS_ARMS: tuple[Arm, ...] = ("synthetic_own", "synthetic_pooled", "refined")
+# Trained at a site with pairs that others released, so that pairs travel.
+PAIRS_ARMS: tuple[Arm, ...] = ("real_and_others",)
+# Trained at a site on its real training cases, or on what a generator drew from a few of them: weights stay there.
+REAL_ARMS: tuple[Arm, ...] = (
+    "real_own", "real_plain", "real_classical", "real_and_others", "refined", "few_real", "few_synthetic",
+)  # fmt: skip
+FEW_ARMS: tuple[Arm, ...] = ("few_real", "few_synthetic")
 
 
 class Document(BaseModel):
@@ -121,15 +134,50 @@ class ReleaseSpec(Document):
 
 
 class EvaluationSpec(Document):
-    """How UNet++ is trained, the same in every arm: equal optimiser steps, equal augmentation, equal seeds."""
+    """How UNet++ is trained, the same in every arm: equal optimiser steps and batches, and each arm with every seed.
 
-    arms: tuple[Arm, ...] = ALL_ARMS
-    encoder: Literal["tu-tf_efficientnet_lite0"] = "tu-tf_efficientnet_lite0"
+    arms, by what a network is trained on, always judged on a site's real hold-out:
+        real_own          the site's own real training cases, augmented as in every other arm
+        real_plain        the same without augmentation
+        real_classical    the same with the seven classical augmentations instead
+        synthetic_own     one site's synthetic pairs; scored at every site
+        synthetic_pooled  all sites' synthetic pairs
+        real_and_others   half of each batch own real cases, half the other sites' synthetic pairs
+        refined           half the steps on all sites' synthetic pairs, then half on own real cases (HyFree-S3)
+        few_real          the first N of the site's training cases, for each N of few_cases
+        few_synthetic     10 N pairs of a generator that saw those N alone
+    per_case: the synthetic arms once more with this many pairs a training case. few_cases: the N of the few arms.
+    max_pairs_sent: most pairs of others that travel to a site. distances: whether sites measure how far synthetic
+    pairs are from their real ones (never in mode dp). encoder_weights: `package` (ImageNet's, installed with
+    Synthward), `none` (drawn at random), or the SHA-256 of a file that each administrator points to.
+    """
+
+    arms: tuple[Arm, ...] = Field(default=DEFAULT_ARMS, min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = Field(default=(0, 1, 2), min_length=1, max_length=20)
+    per_case: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(default=(), max_length=10)
+    few_cases: tuple[Annotated[int, Field(ge=2, le=10_000)], ...] = Field(
+        default=(5, 10, 20, 50), min_length=1, max_length=10
+    )
+    max_pairs_sent: int = Field(default=2_000, ge=1, le=20_000)
+    distances: bool = True
+    encoder: Encoder = "tu-tf_efficientnet_lite0"
+    encoder_weights: Literal["package", "none"] | Sha256 = "package"
     decoder_channels: tuple[int, int, int, int, int] = (64, 48, 32, 16, 8)
-    steps: int = Field(default=200, ge=1, le=20_000)
-    batch_size: int = Field(default=16, ge=2, le=256)
+    steps: int = Field(default=200, ge=2, le=20_000)
+    batch_size: int = Field(default=16, ge=2, le=256, multiple_of=2)
     learning_rate: float = Field(default=2e-3, gt=0.0, le=0.1)
-    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> EvaluationSpec:
+        for name in ("arms", "seeds", "per_case", "few_cases"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} names something twice")
+        if self.encoder_weights == "package" and self.encoder != "tu-tf_efficientnet_lite0":
+            raise ValueError(
+                "the installed ImageNet weights are those of tu-tf_efficientnet_lite0: name a file's SHA-256"
+            )
+        return self
 
 
 class Study(Document):
@@ -154,31 +202,13 @@ class Study(Document):
         return self
 
     @model_validator(mode="after")
+    def _as_many_as_are_drawn(self) -> Study:
+        if any(n > self.generator.samples_per_case for n in self.evaluation.per_case):
+            raise ValueError("per_case asks for more pairs a case than samples_per_case draws")
+        return self
+
+    @model_validator(mode="after")
     def _closes_with_zone(self) -> Study:
         if self.closes.tzinfo is None:
             raise ValueError("closes needs a time zone, for example 2026-12-31T00:00:00Z")
-        return self
-
-
-class MeasurementRequest(Document):
-    """The coordinator's signed order to measure one arm at one site. Weights, if any, are bound by their digest.
-
-    `trained_on` names what the weights were trained on: a site, or "pooled"; None for real_own, which the site trains
-    itself on its own training cases.
-    """
-
-    format: Literal["synthward.measurement/1"] = "synthward.measurement/1"
-    measurement_id: Slug
-    study_sha256: Sha256
-    dataset_version: int = Field(ge=1)
-    arm: Arm
-    trained_on: Slug | None = None
-    weights_sha256: Sha256 | None = None
-
-    @model_validator(mode="after")
-    def _weights_or_not(self) -> MeasurementRequest:
-        if (self.arm == "real_own") != (self.weights_sha256 is None):
-            raise ValueError("real_own is trained at the site; every other arm brings weights")
-        if (self.weights_sha256 is None) != (self.trained_on is None):
-            raise ValueError("weights need trained_on, and trained_on needs weights")
         return self

@@ -29,6 +29,7 @@ from site_node.cohort import Side, Split, split_by_patient
 from site_node.dp.schema import ledger_tables
 from site_node.intake.patients import PatientsFrom
 from site_node.intake.text_record import TextRecord, replace_texts, text_counts, text_table
+from site_node.scoring.scores import scores_table
 
 metadata = MetaData()
 _cases = Table(
@@ -57,6 +58,7 @@ ledger = ledger_tables(metadata, journal)
 releases = releases_table(metadata)
 votes = votes_table(metadata)
 asked_for = asked_for_table(metadata)
+scores = scores_table(metadata)
 touched = touched_table(metadata)
 
 

@@ -32,6 +32,8 @@ class JobKind(StrEnum):
 
     RELEASE = "release"
     MEASURE = "measure"
+    COMPARE = "compare"
+    DISTANCE = "distance"
 
 
 class JobState(StrEnum):
@@ -115,12 +117,12 @@ class Queue:
 
     # Jobs
 
-    def add_measurement(self, job_id: str, study_sha256: str, payload: Mapping[str, Any]) -> None:
-        """Queues a measurement; the same job twice is once."""
+    def add_order(self, job_id: str, kind: JobKind, study_sha256: str, payload: Mapping[str, Any]) -> None:
+        """Queues an order for figures; the same job twice is once."""
         with self.engine.begin() as connection:
             if connection.execute(select(tables.jobs).where(tables.jobs.c.job_id == job_id)).first() is None:
-                self._add_job(connection, job_id, JobKind.MEASURE, study_sha256, payload)
-                self._journal(connection, "coordinator", "measurement-taken", job_id)
+                self._add_job(connection, job_id, kind, study_sha256, payload)
+                self._journal(connection, "coordinator", f"{kind.value}-taken", job_id)
 
     def _add_job(
         self, connection: Connection, job_id: str, kind: JobKind, study_sha256: str, payload: Mapping[str, Any]

@@ -17,7 +17,7 @@ from shared.documents import digest
 from shared.errors import SynthwardError
 from shared.files import write_atomic
 from shared.settings_files import read_toml, to_toml
-from shared.study import Document, MaskLimits, Slug, Study
+from shared.study import REAL_ARMS, Document, MaskLimits, Slug, Study
 from site_node.dp import dp_available
 
 
@@ -67,7 +67,7 @@ COMMENTS = {
     "min_screening_patients": "Fewest hold-out patients for a verdict; with fewer it is inconclusive, which blocks.",
     "inconclusive_because": "Why the hospital lets inconclusive releases go to review. Empty: it does not.",
     "max_membership_auc": "Most area under the curve of an attack that tells who was trained on (its upper end).",
-    "metrics_may_leave": "Whether the six averages of a scored network may leave at all. false: nothing is scored.",
+    "metrics_may_leave": "Whether the eight averages of a scored network may leave at all. false: nothing is scored.",
     "metric_decimals": "Metrics are rounded to this many decimals before they leave.",
     "style_from_real": "Whether style may be taken from training cases. Public images are allowed either way.",
     "max_epsilon_per_year": "Most epsilon for a patient and calendar year (UTC), over all noised readings of the site.",
@@ -168,7 +168,7 @@ def _check_dp(policy: Policy, study: Study) -> None:
             do=_AUDITED,
         )
     unaccounted = [f"style from {study.style.source}"] if study.style.source not in ("none", "public") else []
-    unaccounted += ["the arm real_own"] if "real_own" in study.evaluation.arms else []
+    unaccounted += [f"the arm {arm}" for arm in study.evaluation.arms if arm in REAL_ARMS]
     if unaccounted:
         raise SynthwardError(
             "policy.dp-unaccounted",

@@ -34,6 +34,7 @@ class Settings(FileSettings):
     style_weights: str = ""
     style_images: str = ""
     screening_weights: str = ""
+    encoder_weights: str = ""
     review_port: int = Field(default=7452, ge=1, le=65535)
     review_bind: str = "127.0.0.1"
     review_behind_proxy: bool = False
@@ -61,7 +62,8 @@ SETTINGS_COMMENTS = {
     "releases_address": "host:port of the release service where the hospital has a gateway. Empty: as enrolment told.",
     "fleet_address": "The same for the coordinator's Flower fleet interface.",
     "style_weights": "A safetensors file of VGG-19 or SqueezeNet 1.1, for studies with style gatys. Empty: none.",
-    "screening_weights": "The same kind of file, for the screening's embedding. Empty: one that needs no network.",
+    "screening_weights": "The same kind of file, for the screening's embedding and for distances. Empty: without.",
+    "encoder_weights": "A safetensors file for the evaluation's encoder, where a study names one by digest. Empty: none.",
     "style_images": "A folder of public images, for studies whose style comes from such. Empty: none.",
     "review_port": "Port of the stewards' review page.",
     "review_bind": "Address on which the review page listens. Other than loopback: only behind a proxy.",

@@ -146,16 +146,14 @@ def audit(
     bank = {case.case_id: _vectors(case.load_for(study.image).image) for case in train}
     near = [_nearest(pair.image, bank) for pair in pairs]
     between = [_nearest(case.load_for(study.image).image, bank)[1] for case in held]
-    scores, edges = [score for _, score in near], np.linspace(-0.2, 1.0, 25)
+    scores = [score for _, score in near]
     limit = round(min(1.0, max(scores) + 0.005), 3)  # what came nearer was dropped
     nearest = sorted(zip(names, near, strict=True), key=lambda item: -item[1][1])[:4]
     checks = tuple(
         CheckResult(
             name=name, drops=name != "embedding", limit=limit, dropped=3 if name == "whole" else 0,
-            samples=_quantiles(scores), between_patients=_quantiles(between),
-            histogram=Histogram(
-                edges=tuple(edges), samples=_counts(scores, edges), between_patients=_counts(between, edges)
-            ),
+            samples=Quantiles.of(scores), between_patients=Quantiles.of(between),
+            histogram=Histogram.of(scores, between),
             nearest=tuple(Near(sample=sample, case_id=case, score=score) for sample, (case, score) in nearest),
         )
         for name in CHECKS
@@ -236,12 +234,3 @@ def _nearest(image: Pixels, bank: dict[str, NDArray[np.float64]]) -> tuple[str, 
     scores = {case_id: float((vectors @ own).max()) for case_id, vectors in bank.items()}
     best = max(scores, key=lambda case_id: scores[case_id])
     return best, min(1.0, round(scores[best], 4))
-
-
-def _quantiles(values: list[float]) -> Quantiles:
-    low, median, p95, high = (round(float(q), 4) for q in np.quantile(values, (0.0, 0.5, 0.95, 1.0)))
-    return Quantiles(n=len(values), low=low, median=median, p95=p95, high=high)
-
-
-def _counts(values: list[float], edges: NDArray[np.float64]) -> tuple[int, ...]:
-    return tuple(int(count) for count in np.histogram(values, edges)[0])

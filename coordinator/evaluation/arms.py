@@ -1,126 +1,136 @@
-"""The arms of an evaluation: which networks are trained on what, and who scores them.
+"""The orders of an evaluation: which networks are measured where, in which order, and what comes with each.
 
-Weights that were trained on synthetic pairs go out to every site; `real_own` is trained at each site and stays there.
-Networks are trained one at a time, and kept as files, so that a restart neither trains nor asks twice.
+Networks are trained on synthetic pairs here and go out to every site; what needs real training images is trained at
+each site and stays there. What a site has answered is not asked again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
-from coordinator.datasets.build import Dataset, read_pair
+from coordinator.datasets.build import read_pair
+from coordinator.evaluation.evaluation import Evaluation
+from coordinator.evaluation.networks import Network, shuffled, weights_of
+from coordinator.evaluation.plan import Asked, asked
 from coordinator.rounds.measure import Order
-from coordinator.store.objects import ObjectStore
-from coordinator.store.store import Measurement, Site, Store
+from coordinator.store.store import Measurement
 from shared.documents import canonical, sign
-from shared.files import private_folder
-from shared.messages import Answer
+from shared.messages import Answer, AnyOrder, OrderKind, signed_as
+from shared.orders import OTHERS, MeasurementRequest
+from shared.pair_arrays import fitting, to_arrays
 from shared.pairs import LazyPairs, sha256_hex
-from shared.segmenter import to_arrays
-from shared.segmenter_training import train
-from shared.study import Arm, MeasurementRequest, Study
-from shared.weights import digest, load_arrays, pack, save_arrays
+from shared.weights import digest
 
-POOLED = "pooled"
-Progress = Callable[[str, int, int], None]
+Arrays = Mapping[str, NDArray[Any]]
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Everything that stays the same over the arms of one dataset version."""
-
-    store: Store
-    objects: ObjectStore
-    key: Ed25519PrivateKey
-    folder: Path
-    study: Study
-    study_sha256: str
-    version: int
-    dataset: Dataset
-    sites: Sequence[Site]
-    progress: Progress
-
-
-@dataclass(frozen=True)
-class _Asked:
-    arm: Arm
-    trained_on: str | None
-
-
-def orders(evaluation: Evaluation) -> Iterator[Order]:
+def measurements(evaluation: Evaluation) -> Iterator[Order]:
     """The signed orders, each as soon as its network is trained; sites that have answered are left out."""
-    arms = evaluation.study.evaluation.arms
-    asked: list[_Asked] = []
-    if "real_own" in arms:
-        asked.append(_Asked("real_own", None))  # first: the sites train while we do
-    if "synthetic_own" in arms:
-        asked += [_Asked("synthetic_own", site) for site in sorted(evaluation.dataset.privacy)]
-    if "synthetic_pooled" in arms:
-        asked.append(_Asked("synthetic_pooled", POOLED))
-    answered = {
-        (m.arm, m.trained_on, m.site)
-        for m in evaluation.store.measurements(evaluation.study_sha256, evaluation.version)
-        if m.metrics is not None
-    }
-    for item in asked:
-        sites = {
-            site.name: site.node_id
-            for site in evaluation.sites
-            if (item.arm, item.trained_on, site.name) not in answered
-        }
-        if sites:
+    for item, sites in _open(evaluation):
+        if item.arm == "real_and_others":
+            yield from _with_others(evaluation, item, sites)
+        else:
             yield _order(evaluation, item, sites)
 
 
-def _order(evaluation: Evaluation, item: _Asked, sites: dict[str, int]) -> Order:
-    weights = None if item.trained_on is None else _weights(evaluation, item.trained_on)
-    name = sha256_hex(f"{evaluation.study_sha256}/{evaluation.version}/{item.arm}/{item.trained_on}".encode())
+def missing(evaluation: Evaluation) -> int:
+    """How many answers an evaluation still waits for."""
+    return sum(len(sites) for _, sites in _open(evaluation))
+
+
+def _open(evaluation: Evaluation) -> list[tuple[Asked, dict[str, int]]]:
+    """What is still to be asked, and of whom: site -> node id."""
+    answered = {
+        (Asked(m.arm, m.seed, m.trained_on, m.n), m.site)
+        for m in evaluation.store.measurements(evaluation.study_sha256, evaluation.version)
+        if m.metrics is not None
+    }
+    found = []
+    for item in asked(evaluation.study.evaluation, sorted(evaluation.dataset.privacy)):
+        sites = {site.name: site.node_id for site in evaluation.sites if (item, site.name) not in answered}
+        if sites:
+            found.append((item, sites))
+    return found
+
+
+def _order(evaluation: Evaluation, item: Asked, sites: Mapping[str, int]) -> Order:
+    load: Callable[[], Arrays] | None = None
+    weights_sha256 = None
+    if item.trained_on is not None:
+        network = Network(item.trained_on, item.seed, item.n, half=item.arm == "refined")
+        weights_sha256 = digest(weights_of(evaluation, network))
+
+        def load() -> Arrays:
+            return weights_of(evaluation, network)
+
     request = MeasurementRequest(
-        measurement_id=f"m-{name[:32]}",
-        study_sha256=evaluation.study_sha256,
-        dataset_version=evaluation.version,
-        arm=item.arm,
-        trained_on=item.trained_on,
-        weights_sha256=None if weights is None else digest(weights),
-    )
+        order_id=order_id(evaluation, item.arm, item.trained_on, item.n, item.seed),
+        study_sha256=evaluation.study_sha256, dataset_version=evaluation.version,
+        arm=item.arm, trained_on=item.trained_on, n=item.n, seed=item.seed, weights_sha256=weights_sha256,
+    )  # fmt: skip
+    return signed(evaluation, "measurement", request, load, sites)
+
+
+def _with_others(evaluation: Evaluation, item: Asked, sites: Mapping[str, int]) -> Iterator[Order]:
+    """An order for each site, with pairs of all the others; a site that is alone is written down as that."""
+    for site, node in sites.items():
+        others = evaluation.dataset.privacy.keys() - {site}
+        load = pairs_of(evaluation, others, evaluation.study.evaluation.max_pairs_sent)
+        name = order_id(evaluation, item.arm, site, item.n, item.seed)
+        if load is None:
+            _write(evaluation, name, item, site, Answer("refused", "policy.arm-without-data"))
+            continue
+        request = MeasurementRequest(
+            order_id=name, study_sha256=evaluation.study_sha256, dataset_version=evaluation.version,
+            arm=item.arm, trained_on=OTHERS, seed=item.seed, pairs_sha256=digest(load()),
+        )  # fmt: skip
+        yield signed(evaluation, "measurement", request, load, {site: node})
+
+
+def pairs_of(evaluation: Evaluation, sites: Collection[str], at_most: int) -> Callable[[], Arrays] | None:
+    """How to get the pairs of these sites as arrays, a fair choice of at most so many; None where there is none."""
+    image = evaluation.study.image
+    lines = [line for line in evaluation.dataset.pairs if line.site in sites]
+    chosen = shuffled(lines)[: min(at_most, fitting(image))]
+    if not chosen:
+        return None
+    return lambda: to_arrays(LazyPairs(chosen, lambda line: read_pair(evaluation.objects, line)), image)
+
+
+def order_id(evaluation: Evaluation, *parts: object) -> str:
+    """The same for the same question, so that a restart asks the same."""
+    text = "/".join(str(part) for part in (evaluation.study_sha256, evaluation.version, *parts))
+    return f"m-{sha256_hex(text.encode())[:32]}"
+
+
+def signed(
+    evaluation: Evaluation, kind: OrderKind, request: AnyOrder, load: Callable[[], Arrays] | None,
+    sites: Mapping[str, int],
+) -> Order:  # fmt: skip
+    """An order as it is sent."""
     payload = canonical(request)
-    return Order(request.measurement_id, payload, sign(evaluation.key, "measurement", payload), weights, sites)
+    signature = sign(evaluation.key, signed_as(kind), payload)
+    return Order(request.order_id, kind, payload, signature, load, sites)
 
 
-def _weights(evaluation: Evaluation, trained_on: str) -> dict[str, NDArray[Any]]:
-    path = private_folder(evaluation.folder) / f"v{evaluation.version}-{trained_on}.safetensors"
-    if not path.exists():
-        lines = evaluation.dataset.pairs if trained_on == POOLED else evaluation.dataset.of_site(trained_on)
-        pairs = LazyPairs(lines, lambda line: read_pair(evaluation.objects, line))
-        spec, image = evaluation.study.evaluation, evaluation.study.image
-        model = train(pairs, spec, image, on_step=lambda done, of: evaluation.progress(trained_on, done, of))
-        save_arrays(path, pack(to_arrays(model)))
-    return load_arrays(path)
+def record_measurement(evaluation: Evaluation, order: Order, site: str, answer: Answer) -> None:
+    """Writes a site's final answer to a measurement into the store."""
+    request = MeasurementRequest.model_validate_json(order.document)
+    item = Asked(request.arm, request.seed, request.trained_on, request.n)
+    if answer.state == "done" and answer.metrics is None:
+        answer = Answer("failed", "document.malformed")
+    _write(evaluation, order.name, item, site, answer)
 
 
-def record(evaluation: Evaluation) -> Callable[[Order, str, Answer], None]:
-    """Writes a site's final answer into the store."""
-
-    def write(order: Order, site: str, answer: Answer) -> None:
-        request = MeasurementRequest.model_validate_json(order.document)
-        evaluation.store.add_measurement(
-            evaluation.study_sha256,
-            Measurement(
-                measurement_id=order.name,
-                dataset_version=evaluation.version,
-                arm=request.arm,
-                trained_on=request.trained_on,
-                site=site,
-                code=answer.code,
-                metrics=answer.metrics,
-                patients=answer.patients if answer.metrics else None,
-            ),
-        )
-
-    return write
+def _write(evaluation: Evaluation, name: str, item: Asked, site: str, answer: Answer) -> None:
+    evaluation.store.add_measurement(
+        evaluation.study_sha256,
+        Measurement(
+            measurement_id=name, dataset_version=evaluation.version, arm=item.arm, trained_on=item.trained_on,
+            n=item.n, seed=item.seed, site=site, code=answer.code, metrics=answer.metrics,
+            patients=answer.patients if answer.metrics else None,
+        ),
+    )  # fmt: skip

@@ -8,93 +8,86 @@ from __future__ import annotations
 
 import base64
 import functools
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from coordinator.evaluation import charts
-from coordinator.evaluation.report_data import Cell, MatrixRow, ReportData
-from coordinator.evaluation.summary import count, megabytes, summarise
-from shared.metrics import NAMES
-
-METRIC_WORDS = {
-    "iou": "IoU",
-    "f_score": "F-score",
-    "recall": "Recall",
-    "precision": "Precision",
-    "accuracy": "Accuracy",
-    "dice_loss": "Dice loss",
-}
-# Reasons of shared.bundle.RejectionReason, as a steward would put them.
-REJECTION_WORDS = {
-    "copy": "too near to a real image",
-    "part-copy": "with a part too near to a real one",
-    "mask-copy": "with a real outline",
-    "text": "with writing in them",
-    "implausible": "not plausible for the study",
-    "duplicate": "too near to another sample",
-    "mask-empty": "no lesion marked",
-    "mask-full": "everything marked as lesion",
-}
-_NO_CELL = Cell(reason="not measured")
-
-
-@dataclass(frozen=True)
-class HeatCell:
-    """A cell of the matrix. home: trained on what came from the site at which it is tested."""
-
-    site: str
-    cell: Cell
-    shade: charts.Shade | None
-    home: bool
+from coordinator.evaluation import views
+from coordinator.evaluation.cells import cells
+from coordinator.evaluation.charts.axes import axis_top, share_axis, widths
+from coordinator.evaluation.charts.colour import shade
+from coordinator.evaluation.charts.marks import legend, mark
+from coordinator.evaluation.charts.rows import axis_row
+from coordinator.evaluation.methods import methods, settings
+from coordinator.evaluation.report_data import ReportData
+from coordinator.evaluation.summary import summarise
+from coordinator.evaluation.tables import csv_text
+from coordinator.evaluation.trade import trades
+from coordinator.evaluation.words import (
+    ARM_WORDS,
+    LOWER_IS_BETTER,
+    MEASURE_WORDS,
+    METRIC_WORDS,
+    REJECTION_WORDS,
+    VERDICT_WORDS,
+    count,
+    duration,
+    interval,
+    megabytes,
+    moment,
+    number,
+    source_words,
+)
+from shared.files import write_atomic
 
 
-@dataclass(frozen=True)
-class HeatRow:
-    """A row of the matrix: its words, and a cell for every site in the report's order."""
-
-    words: str
-    cells: tuple[HeatCell, ...]
+def write_report(data: ReportData, folder: Path) -> tuple[Path, ...]:
+    """Writes report.html, report.json (the whole data) and report.csv (a line a figure) into folder; their paths."""
+    texts = {"html": render(data), "json": data.model_dump_json(indent=1) + "\n", "csv": csv_text(data)}
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {folder / f"report.{ending}": text for ending, text in texts.items()}
+    for path, text in paths.items():
+        write_atomic(path, text.encode())
+    return tuple(paths)
 
 
 def render(data: ReportData) -> str:
     """The report as HTML: one self-contained document, UTF-8."""
-    sites = [site.name for site in data.sites]
-    ious = [cell.metrics.iou for row in data.matrix for cell in row.cells.values() if cell.metrics is not None]
-    arms = {arm: {site: metrics.iou for site, metrics in found.items()} for arm, found in data.arms.items()}
-    top = charts.axis_top(ious)
-    arms_top = charts.axis_top([iou for found in arms.values() for iou in found.values()])
+    table = cells(data)
+    means = [cell.iou.mean for cell in table if cell.iou is not None]
+    top = axis_top(means)
+    axis = share_axis(views.panel_ends(data, table))
+    gains, gain_axis = views.gain_panels(data, table)
     return (
         _environment()
         .get_template("report.html")
         .render(
             data=data,
             summary=summarise(data),
-            matrix=[_heat_row(row, sites, top) for row in data.matrix],
-            scale=[(tick / 10, charts.shade(tick / 10, top)) for tick in range(round(top * 10) + 1)],
-            metric_words=METRIC_WORDS,
-            arms=charts.ARMS,
-            dot_plot=charts.dot_plot(sites, arms, arms_top),
-            egress={site: dict(sorted(data.egress.get(site, {}).items(), key=lambda item: -item[1])) for site in sites},
-            egress_widths=charts.widths(
-                {f"{s} {k}": size for s, kinds in data.egress.items() for k, size in kinds.items()}
-            ),
-            seconds_widths=charts.widths(data.seconds),
-            memory_widths=charts.widths(data.peak_rss_mb),
-            rejection_words=REJECTION_WORDS,
+            matrix=views.matrix(data, table, top),
+            scale=[(tick / 10, shade(tick / 10, top)) for tick in range(round(top * 10) + 1)],
+            panels=views.arm_panels(data, table, axis),
+            axis=axis_row(axis),
+            kinds=legend(views.KINDS),
+            gains=gains,
+            gain_axis=axis_row(gain_axis),
+            references=sorted({ARM_WORDS[site.comparison.reference] for site in data.sites if site.comparison}),
+            per_case=views.per_case_curves(data, table),
+            few=views.few_curves(data, table),
+            trades=trades(data, table),
+            site_legend=legend([f"{place}  {site.name}" for place, site in enumerate(data.sites, 1)]),
+            full=views.full_table(table),
+            methods=methods(data),
+            settings=settings(data.study),
+            run=data.run,
+            egress_widths=_egress_widths(data),
         )
     )
 
 
-def _heat_row(row: MatrixRow, sites: list[str], top: float) -> HeatRow:
-    words = {"pooled": "All sites' synthetic pairs", "own_real": "The tested site's own real images"}
-    cells = []
-    for site in sites:
-        cell = row.cells.get(site, _NO_CELL)
-        shade = None if cell.metrics is None else charts.shade(cell.metrics.iou, top)
-        cells.append(HeatCell(site, cell, shade, home=row.kind == "own_real" or row.site == site))
-    return HeatRow(words.get(row.kind) or f"Synthetic pairs of {row.site}", tuple(cells))
+def _egress_widths(data: ReportData) -> dict[str, float]:
+    egress = data.run.egress if data.run is not None else {}
+    return widths({f"{site} {kind}": size for site, kinds in egress.items() for kind, size in kinds.items()})
 
 
 @functools.cache
@@ -107,35 +100,17 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        count=count,
-        size=megabytes,
-        duration=duration,
-        moment=moment,
-        data_uri=data_uri,
-        one_name=METRIC_WORDS.__getitem__,
-    )
-    assert set(METRIC_WORDS) == set(NAMES)  # noqa: S101  a new metric needs words
+        count=count, size=megabytes, duration=duration, moment=moment, data_uri=data_uri, source=source_words,
+        number=number,
+        widths=widths, picture=mark,
+    )  # fmt: skip
+    environment.globals.update(
+        metric_words=METRIC_WORDS, lower_is_better=LOWER_IS_BETTER, rejection_words=REJECTION_WORDS,
+        verdict_words=VERDICT_WORDS, measure_words=MEASURE_WORDS, interval=interval,
+    )  # fmt: skip
     return environment
 
 
 def data_uri(png: bytes) -> str:
     """A PNG as a data URI."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
-def duration(seconds: float) -> str:
-    """`0.4 s`, `42 s`, `3 min 05 s`, `2 h 10 min`."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def moment(when: datetime) -> str:
-    """`21 November 2026, 11:44 UTC`."""
-    utc = when.astimezone(UTC)
-    return f"{utc.day} {utc:%B %Y, %H:%M} UTC"

@@ -1,32 +1,57 @@
-"""Runs an evaluation of one dataset version, and reads its results as a matrix."""
+"""Runs an evaluation of one dataset version: measurements, then comparisons and distances."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from statistics import fmean
 from typing import TypeVar, cast
 
 from coordinator.datasets.build import load
-from coordinator.evaluation.arms import Evaluation, Progress, orders, record
+from coordinator.evaluation.arms import measurements, missing, record_measurement
+from coordinator.evaluation.comparing import comparisons, distributions, record_finding
+from coordinator.evaluation.evaluation import Evaluation, Progress
 from coordinator.rounds.flower_run import flower_run
-from coordinator.rounds.measure import measure
+from coordinator.rounds.measure import Order, measure
 from coordinator.service import superlink
 from coordinator.settings import Home
+from coordinator.store.findings import Finding, findings
 from coordinator.store.objects import ObjectStore
 from coordinator.store.store import Measurement, Store
 from shared.identity import load_signing_key
+from shared.messages import Answer
+from shared.study import Arm
 
 Item = TypeVar("Item")
+Key = tuple[Arm, str | None, int | None]
 _PATIENCE_S = 3.0
 
 
-def evaluate(home: Home, study_name: str, version: int, progress: Progress, *, timeout_s: float) -> list[Measurement]:
-    """Trains and measures what is still missing; all its answers. Raises study.*, dataset.*, unavailable.*."""
+def evaluate(
+    home: Home, study_name: str, version: int, progress: Progress, *, timeout_s: float
+) -> tuple[list[Measurement], list[Finding]]:
+    """Trains, measures and compares what is still missing; all answers. Raises study.*, dataset.*, unavailable.*."""
+    evaluation = prepare(home, study_name, version, progress)
+    store, sha256, version = evaluation.store, evaluation.study_sha256, evaluation.version
+    with flower_run(superlink(home)) as (grid, _context):
+        rounds = (
+            ("networks scored", missing(evaluation), ahead(measurements(evaluation))),
+            ("sites compared", len(evaluation.sites), comparisons(evaluation)),
+            ("distances measured", 2 * len(evaluation.sites), distributions(evaluation)),
+        )
+        for what, at_most, orders in rounds:
+            measure(grid, orders, recorder(evaluation, what, at_most), timeout_s=timeout_s)
+    return store.measurements(sha256, version), findings(store, sha256, version)
+
+
+def prepare(home: Home, study_name: str, version: int, progress: Progress) -> Evaluation:
+    """What an evaluation needs, from the coordinator's folder. Raises study.unknown, dataset.unknown or .revoked."""
     store, objects = Store(home.database_url()), ObjectStore(home.objects_url())
     published = store.study(study_name)
     version, dataset = load(store, published.sha256, version)
-    evaluation = Evaluation(
+    encoder_weights = home.settings().encoder_weights
+    return Evaluation(
         store=store,
         objects=objects,
         key=load_signing_key(home.keys / "signing.key"),
@@ -37,10 +62,34 @@ def evaluate(home: Home, study_name: str, version: int, progress: Progress, *, t
         dataset=dataset,
         sites=[site for site in store.sites() if site.state == "active"],
         progress=progress,
+        encoder_weights=Path(encoder_weights) if encoder_weights else None,
     )
-    with flower_run(superlink(home)) as (grid, _context):
-        measure(grid, ahead(orders(evaluation)), record(evaluation), timeout_s=timeout_s)
-    return store.measurements(published.sha256, version)
+
+
+def recorder(evaluation: Evaluation, what: str, at_most: int) -> Callable[[Order, str, Answer], None]:
+    """Writes each final answer where its kind of order belongs, and tells how many there are of at_most."""
+    told = 0
+
+    def write(order: Order, site: str, answer: Answer) -> None:
+        nonlocal told
+        told += 1
+        evaluation.progress(what, told, max(told, at_most))
+        if order.kind == "measurement":
+            record_measurement(evaluation, order, site, answer)
+        else:
+            record_finding(evaluation, order.kind, order, site, answer)
+
+    return write
+
+
+def mean_iou(measured: Sequence[Measurement]) -> dict[Key, dict[str, float]]:
+    """(arm, trained on, n) -> site -> mean over the seeds that were measured there."""
+    seeds: dict[Key, dict[str, list[float]]] = {}
+    for m in measured:
+        row = seeds.setdefault((m.arm, m.trained_on, m.n), {})
+        if m.metrics is not None:
+            row.setdefault(m.site, []).append(m.metrics.iou)
+    return {key: {site: fmean(values) for site, values in row.items()} for key, row in seeds.items()}
 
 
 def ahead(items: Iterator[Item], *, patience_s: float = _PATIENCE_S) -> Iterator[Item | None]:
@@ -61,11 +110,3 @@ def ahead(items: Iterator[Item], *, patience_s: float = _PATIENCE_S) -> Iterator
                 return
             coming = pool.submit(next, items, nothing)
             yield cast(Item, item)
-
-
-def matrix(found: Sequence[Measurement]) -> dict[str, dict[str, Measurement]]:
-    """trained on -> tested at -> answer; the row of real_own is called "own real"."""
-    rows: dict[str, dict[str, Measurement]] = defaultdict(dict)
-    for answer in found:
-        rows[answer.trained_on or "own real"][answer.site] = answer
-    return dict(rows)

@@ -1,39 +1,62 @@
 """The report's first lines, computed from its figures, for a data steward who never read a metric.
 
 What was shared, what was not, what it was worth. Promise: no sentence claims more than its figures carry. Means are
-shown with the number of patients behind them, and a hold-out of few patients is called what it is.
+shown with the number of patients behind them, a hold-out of few patients is called what it is, and what is missing is
+said before any figure.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
-from coordinator.evaluation.report_data import ReportData
+from coordinator.evaluation.cells import Cell, Key, cells
+from coordinator.evaluation.chance import CLAUSE_WORDS, FEW_PATIENTS, NOISE_IOU, SOME_PATIENTS, standing
+from coordinator.evaluation.report_data import ReportData, SiteData
+from coordinator.evaluation.words import count, figure_text, gain_text, listed, megabytes
+from shared.orders import OTHERS, POOLED
 
-# Below this many patients a site's mean is an anecdote; with a few dozen it still moves with who is in it.
-FEW_PATIENTS = 10
-SOME_PATIENTS = 30
-# Two seeds of one arm differed by up to this much IoU on 200 real polyps; what is smaller is no difference.
-NOISE_IOU = 0.09
+REAL: Key = ("real_own", None, None)
+POOL: Key = ("synthetic_pooled", POOLED, None)
+# What the headline is about, the first that any site has: why a hospital would take part, else what pairs alone give.
+HEADLINES: tuple[tuple[Key, str], ...] = (
+    (
+        ("real_and_others", OTHERS, None),
+        "Adding the other sites' synthetic pairs to a site's own real images changed the overlap of the lesions found "
+        "with a person's outlines (IoU)",
+    ),
+    (POOL, "Training on all sites' synthetic pairs in place of a site's own real images changed the overlap of the "
+    "lesions found with a person's outlines (IoU)"),
+)  # fmt: skip
 
-REAL, OWN, POOLED = "real_own", "synthetic_own", "synthetic_pooled"
+
+# What the summary's table shows of each site, own synthetic pairs besides.
+WORTH: tuple[tuple[Key, str], ...] = (
+    (REAL, "own real images"),
+    (("real_and_others", OTHERS, None), "own real and the others' synthetic"),
+    (POOL, "all sites' synthetic"),
+)
 
 
 @dataclass(frozen=True)
 class Worth:
-    """What the pairs were worth at one site."""
+    """What the pairs were worth at one site. figures: (words, IoU with its interval), for networks trained on that.
+
+    remark: how many patients stand behind it, and whether that is enough.
+    """
 
     site: str
-    text: str
+    figures: tuple[tuple[str, str], ...]
+    remark: str
 
 
 @dataclass(frozen=True)
 class Summary:
-    """headline: one sentence. The others: sentences, in the order in which they are read."""
+    """headline: one sentence. gaps: what makes the report a partial one. The others: sentences, in reading order."""
 
     headline: str
+    gaps: tuple[str, ...]
     shared: tuple[str, ...]
     kept: tuple[str, ...]
     worth: tuple[Worth, ...]
@@ -42,85 +65,117 @@ class Summary:
 
 def summarise(data: ReportData) -> Summary:
     """The summary of a report's figures."""
+    table = {(cell.key, cell.site): cell for cell in cells(data)}
     return Summary(
-        headline=_headline(data),
+        headline=_headline(data, table),
+        gaps=_gaps(data, list(table.values())),
         shared=_shared(data),
         kept=_kept(data),
-        worth=tuple(_worth_at(data, site.name, site.holdout_patients) for site in data.sites),
-        caution=_caution(data),
+        worth=tuple(_worth(site, table) for site in data.sites),
+        caution=_caution(data, list(table.values())),
     )
 
 
-def _headline(data: ReportData) -> str:
-    real, pooled = data.arms.get(REAL, {}), data.arms.get(POOLED, {})
-    both = [site for site in data.sites if site.name in real and site.name in pooled]
+def _headline(data: ReportData, table: dict[tuple[Key, str], Cell]) -> str:
+    over_real = {s.name for s in data.sites if s.comparison is not None and s.comparison.reference == REAL[0]}
+    for key, words in HEADLINES:
+        found = [table[key, s.name] for s in data.sites if s.name in over_real and (key, s.name) in table]
+        found = [cell for cell in found if cell.gains]
+        if found:
+            parts = [_gain_at(cell, first=index == 0) for index, cell in enumerate(found)]
+            missing = [site.name for site in data.sites if site.name not in {cell.site for cell in found}]
+            return f"{words} {'; '.join(parts)}{f'; {listed(missing)} without a figure' if missing else ''}."
+    return _means_headline(data, table)
+
+
+def _gain_at(cell: Cell, *, first: bool) -> str:
+    gain = cell.gains["iou"]
+    how = standing(gain, patients=cell.patients, seeds=cell.seeds)
+    text = gain_text(gain).replace("(", "(95 % interval ", 1) if first else gain_text(gain)
+    return f"by {text} at {cell.site}, {CLAUSE_WORDS[how]}"
+
+
+def _means_headline(data: ReportData, table: dict[tuple[Key, str], Cell]) -> str:
+    scored = {at for at, cell in table.items() if cell.iou is not None}
+    both = [site.name for site in data.sites if {(REAL, site.name), (POOL, site.name)} <= scored]
     if not both:
         return "No site has both figures yet, so nothing can be said of what the synthetic pairs are worth."
-    reached, target = fmean(pooled[s.name].iou for s in both), fmean(real[s.name].iou for s in both)
-    patients = sum(site.holdout_patients for site in both)
-    few = patients < SOME_PATIENTS
-    share = "" if few else _share(reached, target)
+    parts = [f"{_mean(table[POOL, name])} against {_mean(table[REAL, name])} at {name}" for name in both]
     return (
-        f"A network trained on all sites' synthetic pairs found lesions in real images with an overlap (IoU) of "
-        f"{reached:.2f}, against {target:.2f} for one trained on each site's own real images{share}. "
-        f"Mean of {count(len(both), 'site')}, {count(patients, 'hold-out patient')} in all"
-        f"{': too few for a conclusion' if few else ''}."
+        "A network trained on all sites' synthetic pairs, against one trained on a site's own real images, found "
+        f"lesions with an overlap (IoU) of {'; '.join(parts)}: means without intervals, so none of these gaps can be "
+        "told from chance."
     )
+
+
+def _mean(cell: Cell) -> str:
+    return "no figure" if cell.iou is None else f"{cell.iou.mean:.2f}"
+
+
+def _gaps(data: ReportData, found: Sequence[Cell]) -> tuple[str, ...]:
+    lines = []
+    for site in data.sites:
+        if site.release is None:
+            lines.append(f"{site.name} released nothing: {site.no_release}.")
+        if site.comparison is None:
+            lines.append(f"{site.name} has no intervals and no gains: {site.no_comparison}.")
+        reasons = Counter(cell.reason for cell in found if cell.site == site.name and cell.reason)
+        lines += [f"{site.name} has no figures for {count(n, 'network')}: {why}." for why, n in sorted(reasons.items())]
+        few = [cell for cell in found if cell.site == site.name and 0 < cell.seeds < len(data.study.evaluation.seeds)]
+        if few:
+            lines.append(f"{site.name} has fewer training runs than the study asks of {count(len(few), 'network')}.")
+    return tuple(lines)
 
 
 def _shared(data: ReportData) -> tuple[str, ...]:
-    released = sum(site.released for site in data.sites)
-    total = sum(sum(kinds.values()) for kinds in data.egress.values())
+    released = sum(site.release.pairs for site in data.sites if site.release)
     lines = [
         f"{count(released, 'synthetic pair')} of an image and a lesion outline, drawn by generators; each release was "
         "screened, and approved by a steward of its site.",
-        "Averages of six metrics, measured at the sites on real images that stayed there.",
+        "Averages over hold-out patients and their intervals, measured at the sites on real images that stayed there.",
     ]
-    if data.egress:
+    if data.run and data.run.egress:
+        total = sum(sum(kinds.values()) for kinds in data.run.egress.values())
         lines.append(f"In all {megabytes(total)} left the sites; listed below by site and kind.")
     return tuple(lines)
 
 
 def _kept(data: ReportData) -> tuple[str, ...]:
-    cases, patients = sum(site.cases for site in data.sites), sum(site.patients for site in data.sites)
+    known = [(site.cases, site.patients) for site in data.sites if site.cases is not None and site.patients is not None]
+    what = "Every real image"
+    if len(known) == len(data.sites):
+        what = f"{count(sum(c for c, _ in known), 'real image')} of {count(sum(p for _, p in known), 'patient')}"
     return (
-        f"{count(cases, 'real image')} of {count(patients, 'patient')}: they stayed at their sites, where networks "
-        "came to be tested.",
+        f"{what}: they stayed at their sites, where networks came to be trained and tested.",
         "Generators, weights trained on real images, file names and patient keys: by design, no message has a field "
         "for them.",
     )
 
 
-def _worth_at(data: ReportData, site: str, patients: int) -> Worth:
-    figures = {arm: sites[site].iou for arm, sites in data.arms.items() if site in sites}
-    real, pooled, own = figures.get(REAL), figures.get(POOLED), figures.get(OWN)
-    few = patients < FEW_PATIENTS
-    behind = f"{count(patients, 'hold-out patient')}{': far too few for a conclusion' if few else ''}."
-    if real is None or pooled is None:
-        return Worth(site, f"not measured against its own real images; {behind}")
-    text = f"IoU {pooled:.2f} with all sites' synthetic pairs, {real:.2f} with its own real images"
-    # Few patients carry no verdict: the figures stand there, a share or a gain would read as a finding.
-    text += "" if few else _share(pooled, real)
-    if own is not None:
-        text += f", {own:.2f} with its own synthetic pairs alone"
-        if not few:
-            text += f". {_pooling(pooled - own)}"
-    return Worth(site, f"{text}{';' if few else '.'} {behind}")
+def _worth(site: SiteData, table: dict[tuple[Key, str], Cell]) -> Worth:
+    own: Key = ("synthetic_own", site.name, None)
+    figures = []
+    for key, words in (*WORTH, (own, "own synthetic")):
+        cell = table.get((key, site.name))
+        iou = cell.iou if cell is not None else None
+        figures.append((words, "–" if iou is None else figure_text(iou.mean, iou.low, iou.high)))
+    patients = site.holdout_patients
+    if patients is None:
+        return Worth(site.name, tuple(figures), "number unknown: no conclusion")
+    few = ": too few for a conclusion" if patients < FEW_PATIENTS else ""
+    return Worth(site.name, tuple(figures), f"{count(patients, 'hold-out patient')}{few}")
 
 
-def _pooling(gain: float) -> str:
-    if abs(gain) <= NOISE_IOU:
-        return "Pooling the sites made no clear difference"
-    return f"Pooling the sites {'gained' if gain > 0 else 'lost'} {abs(gain):.2f}"
-
-
-def _caution(data: ReportData) -> tuple[str, ...]:
-    lines = [
-        f"Each figure comes from one training run. On real polyps two runs of one setting differed by up to "
-        f"{NOISE_IOU:.2f} IoU, so smaller gaps are no differences."
-    ]
-    few = [site.name for site in data.sites if site.holdout_patients < FEW_PATIENTS]
-    some = [site.name for site in data.sites if FEW_PATIENTS <= site.holdout_patients < SOME_PATIENTS]
+def _caution(data: ReportData, found: Sequence[Cell]) -> tuple[str, ...]:
+    lines = []
+    if any(cell.seeds == 1 for cell in found):
+        lines.append(
+            "Figures with one training run carry an interval over patients only. On real polyps two runs of one "
+            f"setting differed by up to {NOISE_IOU:.2f} IoU, so smaller gaps are no differences."
+        )
+    held = [(site.name, site.holdout_patients) for site in data.sites if site.holdout_patients is not None]
+    few = [name for name, patients in held if patients < FEW_PATIENTS]
+    some = [name for name, patients in held if FEW_PATIENTS <= patients < SOME_PATIENTS]
     if few:
         lines.append(
             f"Fewer than {FEW_PATIENTS} hold-out patients at {listed(few)}: one patient more or less would change the "
@@ -128,27 +183,7 @@ def _caution(data: ReportData) -> tuple[str, ...]:
         )
     if some:
         lines.append(f"Fewer than {SOME_PATIENTS} hold-out patients at {listed(some)}: figures there are rough.")
+    if any(cell.gains for cell in found):
+        lines.append("Of many intervals of 95 %, one in twenty leaves out the truth by chance: they are not adjusted.")
     lines.append("Passing the screening does not make a synthetic image anonymous: see each site's privacy statement.")
     return tuple(lines)
-
-
-def _share(reached: float, target: float) -> str:
-    # A share of nearly nothing says nothing.
-    return f" (that is {100 * reached / target:.0f} %)" if target >= 0.05 else ""
-
-
-def count(number: int, noun: str) -> str:
-    """`1 site`, `1,200 sites`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def listed(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def megabytes(size: int) -> str:
-    """Bytes in the unit that people read: `512 B`, `3.4 kB`, `12.0 MB`. Decimal units."""
-    if size < 1000:
-        return f"{size} B"
-    return f"{size / 1e3:.1f} kB" if size < 1_000_000 else f"{size / 1e6:,.1f} MB"

@@ -1,7 +1,8 @@
-"""The measuring round: one arm's signed order, with its network's weights if it has any, to the sites; metrics back.
+"""The measuring round: signed orders to the sites, with the weights or pairs that they bring; figures back.
 
 A site queues the work and answers "queued" until it is done, so the same order is sent again until every site has an
-answer or the time is over. Weights go out once more with each repetition only to sites that have not confirmed them.
+answer or the time is over. Arrays go out once more with each repetition only to sites that have not confirmed them,
+and are read when they are sent: one order's arrays are in memory at a time.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flwr.app import Array, ArrayRecord, Message
+from flwr.app import Message
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from coordinator.rounds.exchange import exchange
 from shared.errors import SynthwardError
-from shared.messages import MEASUREMENT_MESSAGE, Answer, read_answer, request
+from shared.messages import Answer, OrderKind, message_type, read_answer, request
 
 _EXCHANGE_S = 120.0
 _PAUSE_S = 0.5
@@ -25,12 +26,13 @@ _PAUSE_S = 0.5
 
 @dataclass(frozen=True)
 class Order:
-    """A signed MeasurementRequest, the weights it names (none for real_own), and the sites to ask: name -> node id."""
+    """A signed order, how to get the arrays that it names (None: none), and the sites to ask: name -> node id."""
 
     name: str
+    kind: OrderKind
     document: bytes
     signature: bytes
-    weights: Mapping[str, NDArray[Any]] | None
+    arrays: Callable[[], Mapping[str, NDArray[Any]]] | None
     sites: Mapping[str, int]
 
 
@@ -50,17 +52,30 @@ def measure(
     confirmed: set[tuple[str, str]] = set()
     for order in orders:
         if order is None:
-            _ask(grid, dict(open_orders), open_orders, confirmed, record)
+            _ask_all(grid, open_orders, confirmed, record)
             continue
         open_orders.update({(order.name, site): order for site in order.sites})
         _ask(grid, {key: o for key, o in open_orders.items() if key[0] == order.name}, open_orders, confirmed, record)
     deadline = time.monotonic() + timeout_s
     while open_orders and time.monotonic() < deadline:
-        _ask(grid, dict(open_orders), open_orders, confirmed, record)
+        _ask_all(grid, open_orders, confirmed, record)
         if open_orders:
             time.sleep(_PAUSE_S)
     for (_, site), order in open_orders.items():
-        record(order, site, Answer("failed", "unavailable.timeout"))
+        record(order, site, Answer("failed", "unavailable.timeout", about=order.name))
+
+
+def _ask_all(
+    grid: Grid,
+    open_orders: dict[tuple[str, str], Order],
+    confirmed: set[tuple[str, str]],
+    record: Callable[[Order, str, Answer], None],
+) -> None:
+    """Asks for what is open: first about orders that sites have, all at once, then what is missing, one at a time."""
+    _ask(grid, {key: o for key, o in open_orders.items() if key in confirmed}, open_orders, confirmed, record)
+    for name in dict.fromkeys(name for name, _ in open_orders):
+        missing = {key: o for key, o in open_orders.items() if key[0] == name and key not in confirmed}
+        _ask(grid, missing, open_orders, confirmed, record)
 
 
 def _ask(
@@ -73,25 +88,40 @@ def _ask(
     """Asks each site about one of its open orders; final answers close them."""
     present = set(grid.get_node_ids())
     by_node: dict[int, tuple[str, str]] = {}
+    loaded: dict[str, Mapping[str, NDArray[Any]]] = {}
     messages = []
     for key, order in asked.items():
         node = order.sites[key[1]]
         if node in by_node or node not in present:
             continue
         by_node[node] = key
-        content = request(order.document, order.signature)
-        if order.weights is not None and key not in confirmed:
-            content["weights"] = ArrayRecord({name: Array(value) for name, value in order.weights.items()})
-        messages.append(Message(content, node, MEASUREMENT_MESSAGE, ttl=_EXCHANGE_S))
+        arrays = None
+        if order.arrays is not None and key not in confirmed:
+            if order.name not in loaded:
+                loaded[order.name] = order.arrays()
+            arrays = loaded[order.name]
+        content = request(order.document, order.signature, arrays)
+        messages.append(Message(content, node, message_type(order.kind), ttl=_EXCHANGE_S))
+    loaded.clear()
     for node, reply in exchange(grid, messages, timeout_s=_EXCHANGE_S):
         key = by_node[node]
-        try:
-            answer = Answer("failed", "internal") if reply is None else read_answer(reply)
-        except SynthwardError as error:
-            answer = Answer("failed", error.code)
-        if answer.state == "done" and answer.metrics is None:
-            answer = Answer("failed", "document.malformed")
+        answer = _answer(reply, key[0])
         if answer.state == "queued":
             confirmed.add(key)
-        else:
+        elif key in open_orders:  # a second reply to one question is not news
             record(open_orders.pop(key), key[1], answer)
+
+
+def _answer(reply: Any, name: str) -> Answer:
+    """A reply as an answer to the order of that name; whatever else it is, is a failure with a code."""
+    if reply is None:
+        return Answer("failed", "internal", about=name)
+    try:
+        answer = read_answer(reply)
+    except SynthwardError as error:
+        return Answer("failed", error.code, about=name)
+    if answer.state in ("queued", "done") and answer.about != name:
+        return Answer("failed", "document.malformed", about=name)  # figures of another order
+    if answer.state == "done" and answer.metrics is None and not answer.document:
+        return Answer("failed", "document.malformed", about=name)
+    return answer

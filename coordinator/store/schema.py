@@ -110,11 +110,28 @@ measurements = Table(
     Column("dataset_version", Integer, nullable=False),
     Column("arm", String, nullable=False),
     Column("trained_on", String),
+    Column("n", Integer),
+    Column("seed", Integer, nullable=False),
     Column("site", ForeignKey("sites.name"), nullable=False),
     Column("state", String, nullable=False),  # done, refused
     Column("code", String, nullable=False),
     Column("metrics", String),
     Column("patients", Integer),
+    Column("at", String, nullable=False),
+)
+
+# A site's newest comparison of a dataset version, and its distances from each set of pairs; or why there is none.
+findings = Table(
+    "findings",
+    metadata,
+    Column("study_sha256", ForeignKey("studies.sha256"), primary_key=True),
+    Column("dataset_version", Integer, primary_key=True),
+    Column("site", ForeignKey("sites.name"), primary_key=True),
+    Column("kind", String, primary_key=True),  # comparison, distribution
+    Column("trained_on", String, primary_key=True),  # empty for a comparison
+    Column("order_id", String, nullable=False),
+    Column("code", String, nullable=False),
+    Column("document", LargeBinary),
     Column("at", String, nullable=False),
 )
 

@@ -21,7 +21,7 @@ from shared.database import open_database, reading
 from shared.documents import parse
 from shared.errors import SynthwardError
 from shared.metrics import Metrics
-from shared.study import Study
+from shared.study import Arm, Study
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,18 @@ class Measurement:
 
     measurement_id: str
     dataset_version: int
-    arm: str
+    arm: Arm
     trained_on: str | None
+    n: int | None
+    seed: int
     site: str
     code: str
     metrics: Metrics | None
     patients: int | None
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**vars(self), "metrics": self.metrics.model_dump() if self.metrics else None}
 
 
 class Store:
@@ -318,6 +324,8 @@ class Store:
                 row.dataset_version,
                 row.arm,
                 row.trained_on,
+                row.n,
+                row.seed,
                 row.site,
                 row.code,
                 Metrics(**json.loads(row.metrics)) if row.metrics else None,

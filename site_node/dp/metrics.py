@@ -1,15 +1,15 @@
 """Averages over real hold-out patients that may leave in mode dp: clamped, summed, noised once, and paid for.
 
 A patient's cases are averaged first, each figure clamped to [0, 1] and moved to [-1/2, 1/2] (the middle is public).
-Summed with a 1 for the count, a patient adds a vector of L2 norm at most sqrt(6/4 + 1) = 1.58, whoever it is; Gaussian
-noise goes on the seven sums at once, and everything after that is arithmetic on noised numbers.
+Summed with a 1 for the count, a patient adds a vector of L2 norm at most sqrt(8/4 + 1) = 1.73, whoever it is; Gaussian
+noise goes on the nine sums at once, and everything after that is arithmetic on noised numbers.
 
 The denominator is the noisy count, not a fixed one: the number of hold-out patients is not public under add/remove,
 and a public number that is off by a factor would put the same factor into each figure. It costs about a third more
 noise. Sums around the middle over a noisy count are what google/differential-privacy's BoundedMean does, too.
 
-With sigma 5 the noise of an average has a standard deviation of about 8 / N: 0.08 for 100 hold-out patients, 0.02 for
-400. Small hold-outs cannot have both.
+With sigma 5 the noise of an average has a standard deviation of about 8.7 / N: 0.09 for 100 hold-out patients, 0.02
+for 400. Small hold-outs cannot have both.
 """
 
 from __future__ import annotations
@@ -66,13 +66,13 @@ def noisy_means(
 
 
 def patient_sums(cases: Sequence[tuple[str, Metrics]]) -> NDArray[np.float64]:
-    """Without noise: the sums over patients of each figure less 1/2, then the number of patients. float64 [7]."""
+    """Without noise: the sums over patients of each figure less 1/2, then the number of patients. float64 [9]."""
     by_patient: dict[str, list[tuple[str, Metrics]]] = defaultdict(list)
     for patient, metrics in cases:
         by_patient[patient].append((patient, metrics))
     means = [patient_mean(group) for group in by_patient.values()]
-    figures = np.array([[getattr(mean, name) for name in NAMES] for mean in means])  # [patients, 6]
+    figures = np.array([[getattr(mean, name) for name in NAMES] for mean in means])  # [patients, 8]
     figures = np.clip(figures, 0.0, 1.0) - _MIDDLE  # Metrics is in [0, 1] already; the guarantee does not lean on it
     ones = np.ones((len(means), 1))
-    summed: NDArray[np.float64] = np.concatenate([figures, ones], axis=1).sum(axis=0)  # -> [7]
+    summed: NDArray[np.float64] = np.concatenate([figures, ones], axis=1).sum(axis=0)  # -> [9]
     return summed

@@ -8,6 +8,7 @@ deleted: the journal counts both tables together.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Column, Float, Integer, MetaData, String, Table
 
@@ -23,27 +24,11 @@ class LedgerTables:
 
 def ledger_tables(metadata: MetaData, journal: Table) -> LedgerTables:
     """The ledger's tables, declared into the site's private database beside its journal."""
-    unbounded = Table(
-        "ledger",
-        metadata,
-        Column("seq", Integer, primary_key=True),
-        Column("at", String, nullable=False),
-        Column("study_sha256", String(64), nullable=False),
-        Column("kind", String, nullable=False),
-        Column("mechanism", String, nullable=False),
-        Column("patients", Integer, nullable=False),
-        Column("subject", String, nullable=False),
-    )
+    unbounded = Table("ledger", metadata, *_of_any_reading())
     noised = Table(
         "ledger_noised",
         metadata,
-        Column("seq", Integer, primary_key=True),
-        Column("at", String, nullable=False),
-        Column("study_sha256", String(64), nullable=False),
-        Column("kind", String, nullable=False),
-        Column("mechanism", String, nullable=False),
-        Column("patients", Integer, nullable=False),
-        Column("subject", String, nullable=False),
+        *_of_any_reading(),
         Column("sigma", Float, nullable=False),
         Column("q", Float, nullable=False),
         Column("steps", Integer, nullable=False),
@@ -55,3 +40,16 @@ def ledger_tables(metadata: MetaData, journal: Table) -> LedgerTables:
         Column("state", String, nullable=False),  # reserved, committed
     )
     return LedgerTables(unbounded, noised, journal)
+
+
+def _of_any_reading() -> tuple[Column[Any], ...]:
+    """What is written down of a reading, bounded or not. Made anew for each table: a column belongs to one."""
+    return (
+        Column("seq", Integer, primary_key=True),
+        Column("at", String, nullable=False),
+        Column("study_sha256", String(64), nullable=False),
+        Column("kind", String, nullable=False),
+        Column("mechanism", String, nullable=False),
+        Column("patients", Integer, nullable=False),
+        Column("subject", String, nullable=False),
+    )

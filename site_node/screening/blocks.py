@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from shared.pairs import Pair
-from site_node.screening.interface import Nearness
+from site_node.screening.interface import Nearness, patient_numbers
 from site_node.screening.report import CheckName
 from site_node.screening.residual import Plane, residual
+from site_node.screening.vectors import unit
 
 PATCH_PX = 9
 MOST_PATCHES = 400
@@ -42,8 +43,7 @@ class Blocks:
 
     def fit(self, described: Sequence[Patches], patients: Sequence[str], /) -> None:
         """Takes the training patches."""
-        numbers = {patient: number for number, patient in enumerate(sorted(set(patients)))}
-        self._patient = torch.tensor([numbers[patient] for patient in patients])  # [N]
+        self._patient = torch.from_numpy(patient_numbers(patients))  # [N]
         most = max((len(some) for some in described), default=0)
         bank = torch.zeros(len(described), most, PATCH_PX**2)
         for place, some in enumerate(described):
@@ -87,8 +87,7 @@ def patches(plane: Plane) -> Patches:
     windows = np.lib.stride_tricks.sliding_window_view(smooth, (PATCH_PX, PATCH_PX))
     found = windows[rows[strongest] - rim, columns[strongest] - rim]
     found = _in_own_position(found - found.mean((1, 2), keepdims=True))
-    flat = found.reshape(len(found), PATCH_PX**2)
-    return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6), dtype=np.float32)
+    return unit(found.reshape(len(found), PATCH_PX**2))
 
 
 def _in_own_position(found: NDArray[np.float32]) -> NDArray[np.float32]:

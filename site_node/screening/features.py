@@ -1,7 +1,6 @@
 """Many small details in the same arrangement: SIFT, matched across all training images, held together by RANSAC.
 
-Lowe (2004); RootSIFT by Arandjelovic and Zisserman (2012). The score is the number of
-inliers of a similarity transform.
+Lowe (2004); RootSIFT by Arandjelovic and Zisserman (2012). The score is the number of a similarity transform's inliers.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from shared.pairs import Pair, Pixels
-from site_node.screening.interface import Nearness
+from site_node.screening.interface import Nearness, patient_numbers
 from site_node.screening.report import CheckName
 from site_node.screening.residual import grey, lit
 
@@ -48,10 +47,9 @@ class Features:
 
     def fit(self, described: Sequence[Points], patients: Sequence[str], /) -> None:
         """Takes the training images' points."""
-        numbers = {patient: number for number, patient in enumerate(sorted(set(patients)))}
         self._described = list(described)
         self._case = np.repeat(np.arange(len(described)), [len(some.points) for some in described])
-        self._patient = np.asarray([numbers[patient] for patient in patients], np.int64)[self._case]
+        self._patient = patient_numbers(patients)[self._case]
         self._first = np.cumsum([0, *(len(some.points) for some in described)])
         stacked = np.concatenate([*(some.descriptors for some in described), np.zeros((0, 128), np.float32)])
         self._bank = torch.from_numpy(stacked)

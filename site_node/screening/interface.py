@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shared.pairs import Pair
 from site_node.screening.report import CheckName
 
@@ -33,3 +36,9 @@ class Check(Protocol, Generic[Kept]):
 
     def nearest(self, pair: Pair) -> Nearness:
         """How near the pair comes to a training case."""
+
+
+def patient_numbers(patients: Sequence[str]) -> NDArray[np.int64]:
+    """[N]: a number for the patient of each case, from 0; the same for the same patient."""
+    numbers = {patient: number for number, patient in enumerate(sorted(set(patients)))}
+    return np.asarray([numbers[patient] for patient in patients], np.int64)

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from site_node.screening.embedding import unit
 from site_node.screening.report import Attack, Interval, Share
+from site_node.screening.vectors import Vectors, unit
 
 Scores = NDArray[np.float64]
-Vectors = NDArray[np.float32]
 
 
 class DistanceAttack:
@@ -70,15 +70,7 @@ class DistanceAttack:
 
     def result(self, limit: float | None) -> Attack:
         """The attack on patients, training against hold-out."""
-        score = self._nearest - self._expected
-        members = by_patient(score[: self._training], self._patients[: self._training])
-        others = by_patient(score[self._training :], self._patients[self._training :])
-        return Attack(
-            name="distance",
-            auc=area_under_curve(members, others),
-            true_positives_at_1=true_positives_at(members, others, 0.01),
-            limit=limit,
-        )
+        return _attack("distance", list(self._nearest - self._expected), self._training, self._patients, limit)
 
 
 def critic_attack(scores: Sequence[float], training: int, patients: Sequence[str]) -> Attack:
@@ -86,13 +78,21 @@ def critic_attack(scores: Sequence[float], training: int, patients: Sequence[str
 
     Only the site has the critic: this is what the training remembers, not what a receiver could find out.
     """
+    return _attack("critic", scores, training, patients, None)
+
+
+def _attack(
+    name: Literal["distance", "critic"], scores: Sequence[float], training: int, patients: Sequence[str],
+    limit: float | None,
+) -> Attack:  # fmt: skip
+    """By the scores of real cases, the larger the likelier a member; the first `training` of them are the members."""
     members = by_patient(scores[:training], patients[:training])
     others = by_patient(scores[training:], patients[training:])
     return Attack(
-        name="critic",
+        name=name,
         auc=area_under_curve(members, others),
         true_positives_at_1=true_positives_at(members, others, 0.01),
-        limit=None,
+        limit=limit,
     )
 
 

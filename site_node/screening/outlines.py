@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from shared.pairs import Pair
 from site_node.screening.interface import Nearness
+from site_node.screening.positions import positions
 from site_node.screening.report import CheckName
-from site_node.screening.residual import positions
 
 SIDE_PX = 48
 SAME = 0.95

@@ -8,36 +8,64 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2, norm
 
-from shared.pairs import Pair, Pixels
+from shared.pairs import Pixels
 from shared.study import MaskLimits
 
 _ROOM = 0.5
 """How far outside the cohort's range a statistic may lie, as a share of the range."""
+_STATISTICS = 5
+# A few cases show little of what their camera sees. Of images from where they are from, _CONTENT are to lie within on
+# all statistics at once, with _CONFIDENCE; each statistic gets its part of both shortfalls (Bonferroni).
+_CONTENT, _CONFIDENCE = 0.99, 0.95
 _DETAIL = 4
 _LEAST_PART = 0.0005  # of the image: a smaller speck is no lesion and does not count as one
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """Of image statistics over the training cases: each [5], lowest and highest that is allowed."""
+    """Of image statistics over the training cases: each [_STATISTICS], lowest and highest that is allowed."""
 
     low: NDArray[np.float64]
     high: NDArray[np.float64]
 
     @classmethod
     def of(cls, statistics: Sequence[NDArray[np.float64]]) -> Ranges:
-        """With _ROOM on either side. statistics: of each training image."""
+        """The range with _ROOM on either side, or the tolerance interval on the side on which that is wider.
+
+        statistics: of each training image, one or more. The interval is that of a normal distribution. It is the wider
+        one below some forty images; of hundreds it lies well inside the range. One image alone allows everything.
+        """
         stacked = np.stack(statistics)
         low, high = stacked.min(0), stacked.max(0)
         room = _ROOM * np.maximum(high - low, 1.0)
-        low = low - room
+        middle = stacked.mean(0)
+        apart = np.full(_STATISTICS, np.inf)
+        if len(stacked) > 1:
+            apart = _factor(len(stacked)) * stacked.std(0, ddof=1)
+        low, high = np.minimum(low - room, middle - apart), np.maximum(high + room, middle + apart)
         low[_DETAIL] = 0.0  # soft images are what generators draw, and hardly worse to learn from; noise is
-        return cls(low, high + room)
+        return cls(low, high)
 
     def hold(self, found: NDArray[np.float64]) -> bool:
         """Whether an image's statistics lie within."""
         return bool(np.all((found >= self.low) & (found <= self.high)))
+
+
+def tolerance_factor(count: int, content: float, confidence: float) -> float:
+    """How many standard deviations on either side of the mean hold this content of a normal distribution.
+
+    count: values (2 or more) that mean and deviation were estimated from; content: a share of the distribution, held
+    with this confidence. Howe (1969): z((1 + content) / 2) * sqrt((n - 1) (1 + 1 / n) / chi2(1 - confidence; n - 1)).
+    """
+    spread = (count - 1) * (1.0 + 1.0 / count) / chi2.ppf(1.0 - confidence, count - 1)
+    return float(norm.ppf((1.0 + content) / 2.0) * np.sqrt(spread))
+
+
+def _factor(count: int) -> float:
+    """For one of the statistics, so that the promise holds for all together."""
+    return tolerance_factor(count, 1.0 - (1.0 - _CONTENT) / _STATISTICS, 1.0 - (1.0 - _CONFIDENCE) / _STATISTICS)
 
 
 def statistics(image: Pixels) -> NDArray[np.float64]:
@@ -61,8 +89,3 @@ def mask_is_plausible(mask: Pixels, limits: MaskLimits) -> bool:
         return False
     at_border = lesion[0].any() or lesion[-1].any() or lesion[:, 0].any() or lesion[:, -1].any()
     return limits.may_touch_border or not at_border
-
-
-def is_plausible(pair: Pair, limits: MaskLimits, ranges: Ranges) -> bool:
-    """Whether a sample may pass."""
-    return mask_is_plausible(pair.mask, limits) and ranges.hold(statistics(pair.image))

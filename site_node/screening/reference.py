@@ -21,15 +21,16 @@ from site_node.screening.features import Features
 from site_node.screening.interface import Check, Nearness
 from site_node.screening.lesion import Lesions
 from site_node.screening.limits import FALSE_ALARMS, false_alarms, limit, limits
-from site_node.screening.membership import Vectors
 from site_node.screening.nearest_pixel import NearestPixel
 from site_node.screening.outlines import Outlines
 from site_node.screening.plausibility import Ranges, statistics
 from site_node.screening.report import CheckName, Share
+from site_node.screening.vectors import Vectors
 from site_node.screening.whole import WholeImages
 
 DROPPING: tuple[CheckName, ...] = ("lesion", "embedding", "whole", "crop", "features", "blocks")
 """The checks for which a sample is dropped, cheapest first."""
+_IN_ORDER: tuple[CheckName, ...] = (*DROPPING, "mask")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,17 @@ class RealCase:
     case_id: str
     patient: str
     load: Callable[[], Pair]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A pair against the training cases. scores: by check. views: [8, D], its embedding.
+
+    Where the comparison ended at a flag, the checks behind it have no score, and D is 0 if the embedding is of them.
+    """
+
+    scores: dict[CheckName, Nearness]
+    views: Vectors
 
 
 @dataclass(frozen=True)
@@ -61,13 +73,37 @@ class Reference:
     embedding: Embedding
     views: Vectors
 
+    @property
+    def training_patients(self) -> int:
+        """How many patients the training cases are of."""
+        return len({case.patient for case in self.training})
+
+    @property
+    def holdout_patients(self) -> int:
+        """How many patients the limits rest on."""
+        return len({case.patient for case in self.holdout})
+
+    def compare(self, pair: Pair, *, until_flagged: bool = False) -> Compared:
+        """By every check, cheapest first; until_flagged: no further than to the first one whose limit is passed."""
+        scores: dict[CheckName, Nearness] = {}
+        views = np.zeros((8, 0), np.float32)
+        for name in _IN_ORDER:
+            if name == "embedding":  # which is wanted a second time, and costs the most where a network makes it
+                views = self.embedding.describe(pair)
+                scores[name] = self.embedding.nearest_of(views)
+            else:
+                scores[name] = self.checks[name].nearest(pair)
+            if until_flagged and self.flagged(scores) is not None:
+                break
+        return Compared(scores, views)
+
     def scores(self, pair: Pair) -> dict[CheckName, Nearness]:
         """Of a pair, by every check."""
-        return {name: check.nearest(pair) for name, check in self.checks.items()}
+        return self.compare(pair).scores
 
     def flagged(self, scores: dict[CheckName, Nearness]) -> CheckName | None:
-        """The first dropping check whose limit is passed."""
-        return next((name for name in DROPPING if scores[name].score > self.limits[name]), None)
+        """The first dropping check whose limit is passed, of those that have a score."""
+        return next((name for name in DROPPING if name in scores and scores[name].score > self.limits[name]), None)
 
 
 def build_reference(
@@ -102,8 +138,10 @@ def build_reference(
 
     def measure(case: RealCase) -> tuple[dict[CheckName, float], float, Vectors]:
         pair = case.load()
-        by_check = {name: check.nearest(pair).score for name, check in checks.items()}
-        return by_check, pixels.nearness(pair.image), embedding.describe(pair)
+        views = embedding.describe(pair)
+        by_check = {name: check.nearest(pair).score for name, check in checks.items() if check is not embedding}
+        by_check[embedding.name] = embedding.nearest_of(views).score
+        return by_check, pixels.nearness(pair.image), views
 
     scores: dict[CheckName, list[float]] = {name: [] for name in checks}
     nearness: list[float] = []

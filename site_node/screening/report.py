@@ -7,8 +7,10 @@ images against the training cases, which is how near two different patients come
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 from pydantic import Field
 
 from shared.bundle import AuditSummary, RejectionReason, Verdict
@@ -30,6 +32,7 @@ REASON_OF: dict[CheckName, RejectionReason] = {
     "whole": "copy", "crop": "copy", "features": "copy", "embedding": "copy", "lesion": "part-copy",
     "blocks": "part-copy", "mask": "mask-copy",
 }  # fmt: skip
+_BINS = 24
 
 
 class Interval(Document):
@@ -69,6 +72,14 @@ class Quantiles(Document):
     p95: float
     high: float
 
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Quantiles:
+        """Rounded to four digits."""
+        if not values:
+            return cls(n=0, low=0.0, median=0.0, p95=0.0, high=0.0)
+        low, median, p95, high = (round(float(q), 4) for q in np.quantile(values, (0.0, 0.5, 0.95, 1.0)))
+        return cls(n=len(values), low=low, median=median, p95=p95, high=high)
+
 
 class Histogram(Document):
     """Counts over shared edges (one more than counts)."""
@@ -76,6 +87,18 @@ class Histogram(Document):
     edges: tuple[float, ...]
     samples: tuple[int, ...]
     between_patients: tuple[int, ...]
+
+    @classmethod
+    def of(cls, samples: Sequence[float], between_patients: Sequence[float]) -> Histogram:
+        """Of both over the range that both take up, or [0, 1] where neither has a score."""
+        both = np.asarray([*samples, *between_patients], np.float64)
+        low, high = (float(both.min()), float(both.max())) if len(both) else (0.0, 1.0)
+        edges = np.linspace(low, max(high, low + 1e-3), _BINS + 1)
+        return cls(
+            edges=tuple(round(float(edge), 5) for edge in edges),
+            samples=tuple(int(count) for count in np.histogram(samples, edges)[0]),
+            between_patients=tuple(int(count) for count in np.histogram(between_patients, edges)[0]),
+        )
 
 
 class Near(Document):
@@ -87,9 +110,10 @@ class Near(Document):
 
 
 class CheckResult(Document):
-    """One check. drops: whether a sample above the limit was dropped, or only reported. dropped: how many were.
+    """One check. drops: whether a sample above the limit was dropped, or only reported. dropped: how many were above.
 
-    samples: of what was accepted. nearest: those of it that came nearest, nearest first.
+    A sample above several limits counts for one check, the first in order of cost: when samples are dropped, the others
+    are not asked any more. samples: of what was accepted. nearest: those of it that came nearest, nearest first.
     """
 
     name: CheckName

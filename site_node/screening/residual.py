@@ -72,9 +72,3 @@ def turned(plane: Plane, degrees: float) -> Plane:
     side = plane.shape[0]
     matrix = cv2.getRotationMatrix2D((side / 2 - 0.5, side / 2 - 0.5), degrees, 1.0)
     return np.asarray(cv2.warpAffine(plane, matrix, (side, side)), dtype=np.float32)
-
-
-def positions(plane: Plane) -> list[Plane]:
-    """The eight turns and mirrors of a square."""
-    quarter_turns = [np.rot90(plane, k) for k in range(4)]
-    return [np.ascontiguousarray(view) for view in quarter_turns + [np.fliplr(view) for view in quarter_turns]]

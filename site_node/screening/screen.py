@@ -32,21 +32,30 @@ from site_node.screening.report import (
     Near,
     Quantiles,
     Share,
-)  # fmt: skip
+)
+from site_node.screening.vectors import Vectors
 from site_node.text.reader import TextReader
 
 DATE_KIND = "date-burned-in"
 _NEAREST_SHOWN = 6
-_BINS = 24
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What was found in one sample. flag: the check whose limit it passed."""
+class _Dropped:
+    """A sample that may not pass. flag: the check whose limit it passed."""
 
-    reason: RejectionReason | None
+    reason: RejectionReason
+    flag: CheckName | None = None
+
+
+@dataclass(frozen=True)
+class _Passed:
+    """A sample that may, if it is no duplicate. name: its image's digest. flag: only where the checks drop nothing."""
+
+    name: str
     flag: CheckName | None
     scores: dict[CheckName, Nearness]
+    views: Vectors
 
 
 class Screening:
@@ -72,39 +81,39 @@ class Screening:
 
     def judge(self, pairs: Sequence[Pair]) -> list[RejectionReason | None]:
         """Why each sample may not be released, or None. Raises pairs.mask-not-binary: that would be our own mistake."""
-        return [self._settle(pair, seen) for pair, seen in zip(pairs, self._pool.map(self._look, pairs), strict=True)]
+        return [self._settle(found) for found in self._pool.map(self._look, pairs)]
 
-    def _look(self, pair: Pair) -> _Seen:
+    def _look(self, pair: Pair) -> _Dropped | _Passed:
         check_mask(pair.mask)
         if not pair.mask.any():
-            return _Seen("mask-empty", None, {})
+            return _Dropped("mask-empty")
         if pair.mask.all():
-            return _Seen("mask-full", None, {})
+            return _Dropped("mask-full")
         if not mask_is_plausible(pair.mask, self._rules.masks):
-            return _Seen("implausible", None, {})
+            return _Dropped("implausible")
         if self._rules.drops and not self._reference.ranges.hold(statistics(pair.image)):
-            return _Seen("implausible", None, {})
-        scores = self._reference.scores(pair)
-        flag = self._reference.flagged(scores)
+            return _Dropped("implausible")
+        compared = self._reference.compare(pair, until_flagged=self._rules.drops)
+        flag = self._reference.flagged(compared.scores)
         if flag is not None and self._rules.drops:
-            return _Seen(REASON_OF[flag], flag, scores)
+            return _Dropped(REASON_OF[flag], flag)
         # Reading comes last: it costs the most, and what it reads is nobody's unless a copy has passed.
-        return _Seen("text" if self._reader.has_text(pair.image) else None, flag, scores)
+        if self._reader.has_text(pair.image):
+            return _Dropped("text", flag)
+        return _Passed(sha256_hex(encode_png(pair.image)), flag, compared.scores, compared.views)
 
-    def _settle(self, pair: Pair, seen: _Seen) -> RejectionReason | None:
+    def _settle(self, found: _Dropped | _Passed) -> RejectionReason | None:
         self.sampled += 1
-        if seen.flag is not None:
-            self._flagged[seen.flag] += 1
-        reason = seen.reason
-        name = sha256_hex(encode_png(pair.image))
-        if reason is None and name in self._seen:
-            reason = "duplicate"
-        if reason is not None:
-            self.rejected[reason] += 1
-            return reason
-        self._seen.add(name)
-        self._accepted.append((name, seen.scores))
-        self._attack.add(self._reference.embedding.describe(pair))
+        if found.flag is not None:
+            self._flagged[found.flag] += 1
+        if isinstance(found, _Passed) and found.name in self._seen:
+            found = _Dropped("duplicate")
+        if isinstance(found, _Dropped):
+            self.rejected[found.reason] += 1
+            return found.reason
+        self._seen.add(found.name)
+        self._accepted.append((found.name, found.scores))
+        self._attack.add(found.views)
         return None
 
     def plant(self, real: Sequence[Pair], others: Sequence[Pair], seed: int) -> tuple[Control, ...]:
@@ -128,7 +137,7 @@ class Screening:
         return tuple(controls)
 
     def _is_found(self, pair: Pair) -> bool:
-        return self._reference.flagged(self._reference.scores(pair)) is not None
+        return self._reference.flagged(self._reference.compare(pair, until_flagged=True).scores) is not None
 
     def keep(self, released: Collection[str]) -> None:
         """Forgets accepted samples that the release has no room for. released: digests of the images that it has."""
@@ -155,16 +164,15 @@ class Screening:
             drops=self._rules.drops and name in DROPPING,
             limit=round(min(reference.limits[name], 1e6), 4),
             dropped=self._flagged[name],
-            samples=quantiles(scores),
-            between_patients=quantiles(holdout),
-            histogram=_histogram(scores, holdout),
+            samples=Quantiles.of(scores),
+            between_patients=Quantiles.of(holdout),
+            histogram=Histogram.of(scores, holdout),
             nearest=tuple(nearest),
         )
 
-    def attack(self) -> Attack:
-        """The membership attack on what was accepted so far."""
-        limit = self._rules.max_membership_auc
-        return self._attack.result(limit if len(self.holdout_patients()) >= self._rules.min_holdout_patients else None)
+    def attack(self, limit: float | None) -> Attack:
+        """The membership attack on what was accepted so far. limit: of the area's interval, None where it has none."""
+        return self._attack.result(limit)
 
     def nearer_to_training(self) -> Share:
         """Of what was accepted so far, by the embedding."""
@@ -181,32 +189,9 @@ class Screening:
         samples = [found["mask"].score for _, found in self._accepted]
         return share_above(samples, SAME), share_above(self._reference.holdout_scores["mask"], SAME)
 
-    def holdout_patients(self) -> set[str]:
-        """Whose cases the limits rest on."""
-        return {case.patient for case in self._reference.holdout}
-
 
 def _control(kind: str, found: Sequence[bool], by_pixel: Sequence[bool], floor: float) -> Control:
     n = len(found)
     return Control(
         kind=kind, found=Share.of(sum(found), n), floor=floor, by_nearest_pixel=Share.of(sum(by_pixel), n)
     )  # fmt: skip
-
-
-def quantiles(values: Sequence[float]) -> Quantiles:
-    """Of values; zeros for none."""
-    if not values:
-        return Quantiles(n=0, low=0.0, median=0.0, p95=0.0, high=0.0)
-    low, median, p95, high = (round(float(q), 4) for q in np.quantile(values, (0.0, 0.5, 0.95, 1.0)))
-    return Quantiles(n=len(values), low=low, median=median, p95=p95, high=high)
-
-
-def _histogram(samples: Sequence[float], holdout: Sequence[float]) -> Histogram:
-    both = np.asarray([*samples, *holdout], np.float64)
-    low, high = (float(both.min()), float(both.max())) if len(both) else (0.0, 1.0)
-    edges = np.linspace(low, max(high, low + 1e-3), _BINS + 1)
-    return Histogram(
-        edges=tuple(round(float(edge), 5) for edge in edges),
-        samples=tuple(int(count) for count in np.histogram(samples, edges)[0]),
-        between_patients=tuple(int(count) for count in np.histogram(holdout, edges)[0]),
-    )

@@ -21,11 +21,12 @@ def audit(
 
     critic_scores: of training and then hold-out cases, by the generator's critic; empty where it has none.
     """
-    attack, nearer = screening.attack(), screening.nearer_to_training()
+    holdout_patients = reference.holdout_patients
+    too_few = is_too_few(holdout_patients, rules)
+    attack = screening.attack(None if too_few else rules.max_membership_auc)
+    nearer = screening.nearer_to_training()
     samples_masks, holdout_masks = screening.mask_copies()
-    holdout_patients = len({case.patient for case in reference.holdout})
     error = blocked(screening, rules, controls, attack, holdout_patients)
-    too_few = holdout_patients < rules.min_holdout_patients
     verdict: Verdict = "blocked" if error else "inconclusive" if too_few else "passed"
     why = []
     if error:
@@ -47,7 +48,7 @@ def audit(
         sampled=screening.sampled,
         accepted=screening.accepted,
         rejected=dict(screening.rejected),
-        training_patients=len({case.patient for case in reference.training}),
+        training_patients=reference.training_patients,
         holdout_patients=holdout_patients,
         checks=screening.checks(),
         false_alarms=reference.false_alarms,
@@ -95,8 +96,8 @@ def blocked(
             f"none of {screening.sampled} samples passed: {dict(screening.rejected)}",
             do="choose a preset that trains longer, or more samples a case",
         )
-    if holdout_patients < rules.min_holdout_patients:
-        return None if rules.inconclusive_because else inconclusive(holdout_patients, rules)  # no interval means much
+    if is_too_few(holdout_patients, rules):
+        return inconclusive(holdout_patients, rules)  # or None: no interval means much, so the attack decides nothing
     if attack.auc.high > rules.max_membership_auc:
         return SynthwardError(
             "screening.membership",
@@ -110,12 +111,19 @@ def blocked(
 
 def check_holdout(holdout_patients: int, rules: ScreeningRules) -> None:
     """Raises screening.inconclusive where no verdict is possible and the policy does not let that pass."""
-    if holdout_patients < rules.min_holdout_patients and not rules.inconclusive_because:
-        raise inconclusive(holdout_patients, rules)
+    if error := inconclusive(holdout_patients, rules):
+        raise error
 
 
-def inconclusive(holdout_patients: int, rules: ScreeningRules) -> SynthwardError:
-    """The error for a hold-out that no limit can rest on."""
+def is_too_few(holdout_patients: int, rules: ScreeningRules) -> bool:
+    """Whether the hold-out is too small for any limit to rest on."""
+    return holdout_patients < rules.min_holdout_patients
+
+
+def inconclusive(holdout_patients: int, rules: ScreeningRules) -> SynthwardError | None:
+    """The error for a hold-out that is too small; None where it is not, or the policy lets that pass."""
+    if not is_too_few(holdout_patients, rules) or rules.inconclusive_because:
+        return None
     return SynthwardError(
         "screening.inconclusive",
         f"{holdout_patients} hold-out patients; a verdict needs {rules.min_holdout_patients}",

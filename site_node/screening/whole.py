@@ -9,8 +9,9 @@ import torch
 
 from shared.pairs import Pair
 from site_node.screening.interface import Nearness
+from site_node.screening.positions import positions
 from site_node.screening.report import CheckName
-from site_node.screening.residual import Plane, positions, residual, turned
+from site_node.screening.residual import Plane, residual, turned
 from site_node.screening.sliding import Sliding
 
 SIDE_PX, SIGMA_PX = 48, 2.0

@@ -17,11 +17,13 @@ import torch
 from shared.errors import ExitCode, SynthwardError
 from shared.files import write_atomic
 from shared.logs import configure
-from shared.study import MeasurementRequest
+from shared.orders import ComparisonRequest, DistributionRequest, MeasurementRequest
 from site_node.cases import PrivateStore
 from site_node.jobs import Job, JobKind, JobState, Queue
 from site_node.policy import check, read_policy
 from site_node.settings import Home
+from site_node.work.compare_job import compare_arms
+from site_node.work.distance_job import measure_distances
 from site_node.work.measure_job import measure
 from site_node.work.release_job import make_release
 from site_node.work.time_left import TrainingProgress
@@ -46,8 +48,18 @@ def run_job(home: Home, job: Job) -> dict[str, Any]:
             settings=home.settings(), progress=progress,
         )  # fmt: skip
         return {}
-    order = MeasurementRequest.model_validate(job.payload)
-    return measure(store, study=study, order=order, inbox=home.inbox, policy=policy, progress=progress)
+    settings = home.settings()
+    if job.kind is JobKind.COMPARE:
+        return compare_arms(store, study=study, order=ComparisonRequest.model_validate(job.payload), policy=policy)
+    if job.kind is JobKind.DISTANCE:
+        return measure_distances(
+            store, study=study, order=DistributionRequest.model_validate(job.payload), inbox=home.inbox, policy=policy,
+            weights=Path(settings.screening_weights) if settings.screening_weights else None,
+        )  # fmt: skip
+    return measure(
+        store, study=study, order=MeasurementRequest.model_validate(job.payload), inbox=home.inbox, policy=policy,
+        progress=progress, weights=Path(settings.encoder_weights) if settings.encoder_weights else None,
+    )  # fmt: skip
 
 
 def main(folder: str, job_id: str) -> int:

@@ -1,7 +1,7 @@
-"""The measurement job: a network is scored on the site's real hold-out, and six averages may leave.
+"""The measurement job: a network is scored on the site's real hold-out, and averages may leave.
 
-For `real_own` the site trains the network itself, on its own training cases, and throws it away: weights that have
-seen real images never leave. The metric gate holds back figures of too few patients, and rounds the rest.
+Where an arm wants real training images, the site trains the network itself and throws it away: weights that have seen
+real images never leave. Each patient's scores are kept, in private/, for a comparison with other arms.
 """
 
 from __future__ import annotations
@@ -10,103 +10,84 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from shared.errors import SynthwardError
-from shared.pairs import LazyPairs, Pair
-from shared.segmenter import Segmenter, case_scores, from_packed, score
-from shared.segmenter_training import train
-from shared.study import ImageSpec, MeasurementRequest, Study
-from shared.weights import digest, load_arrays
-from site_node.cases import Case, PrivateStore, holdout, ledger, training
-from site_node.cohort import Split, check_size
+from shared.metrics import patient_mean
+from shared.orders import MeasurementRequest
+from shared.pairs import Pair
+from shared.segmenter import case_scores
+from shared.study import REAL_ARMS, ImageSpec, Study
+from site_node.cases import Case, PrivateStore, holdout, ledger, scores, training
 from site_node.dp.budget import check_cohort, commit, reserve
 from site_node.dp.ledger import record
 from site_node.dp.metrics import metrics_reading, noisy_means
 from site_node.dp.noise import SecretChance
-from site_node.policy import Policy, terms
+from site_node.policy import Policy
+from site_node.scoring.arms import Bench, network
+from site_node.scoring.gate import Admitted, admit
+from site_node.scoring.scores import by_patient, keep
 from site_node.work.release_job import Progress
 
 
 def measure(
-    store: PrivateStore, *, study: Study, order: MeasurementRequest, inbox: Path, policy: Policy, progress: Progress
-) -> dict[str, Any]:
-    """{"metrics": six figures, "patients": how many hold-out patients}. Raises cohort.*, weights.*, policy.metrics,
-    policy.dp-*."""
-    limits = terms(policy, study)
-    if not policy.metrics_may_leave:
-        raise SynthwardError(
-            "policy.metrics",
-            "this hospital's policy lets no metrics out",
-            do="change metrics_may_leave in policy.toml if the hospital agrees",
-        )
-    cases = store.cases()
-    split = store.split(cases, policy.holdout_fraction)
-    if len(split.holdout) < limits.min_holdout_patients:
-        raise SynthwardError(
-            "cohort.no-holdout",
-            f"{len(split.holdout)} hold-out patients; the policy lets metrics out from {limits.min_holdout_patients}",
-            do="import more patients, or change min_holdout_patients in policy.toml if the hospital agrees",
-        )
-    check_size(((case.height, case.width) for case in cases), study.image.size_px)
+    store: PrivateStore, *, study: Study, order: MeasurementRequest, inbox: Path, policy: Policy, progress: Progress,
+    weights: Path | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """{"metrics": the figures, "patients": how many hold-out patients}. weights: the administrator's encoder file.
+
+    Raises policy.metrics, policy.dp-*, policy.arm-without-data, cohort.*, weights.*, training.*.
+    """
+    found = admit(store, study, policy, noised=order.arm not in REAL_ARMS)
+    bench = Bench(
+        study, list(training(found.cases, found.split)), store.seed("evaluation", order.study_sha256), inbox, weights
+    )
     if study.privacy.mode == "dp":
-        return _measure_privately(store, study, order, inbox, policy, cases, split)
+        return _measure_privately(store, bench, order, policy, found)
     with store.engine.begin() as connection:
-        record(
-            connection, ledger, study_sha256=order.study_sha256, kind="metrics", patients=len(split.holdout),
-            subject=order.measurement_id,
-        )  # fmt: skip
-        if order.weights_sha256 is None:
+        if order.arm in REAL_ARMS:
             record(
-                connection, ledger, study_sha256=order.study_sha256, kind="training", patients=len(split.training),
-                subject=order.measurement_id,
+                connection, ledger, study_sha256=order.study_sha256, kind="training",
+                patients=len(found.split.training), subject=order.order_id,
             )  # fmt: skip
-    if order.weights_sha256 is None:
-        pairs = LazyPairs(list(training(cases, split)), lambda case: case.load_for(study.image))
-        model = train(pairs, study.evaluation, study.image, on_step=lambda done, of: progress("train", done, of))
-    else:
-        model = _received(inbox, order.weights_sha256, study)
-    metrics = score(model, _scored(list(holdout(cases, split)), study.image))
+        record(
+            connection, ledger, study_sha256=order.study_sha256, kind="metrics", patients=len(found.split.holdout),
+            subject=order.order_id,
+        )  # fmt: skip
+    model = network(bench, order, lambda done, of: progress("train", done, of))
+    scored = case_scores(model, _pairs(list(holdout(found.cases, found.split)), study.image))
+    with store.engine.begin() as connection:
+        keep(connection, scores, order, by_patient(scored))
     return {
-        "metrics": metrics.rounded(limits.metric_decimals).model_dump(),
-        "patients": len(split.holdout),
+        "metrics": patient_mean(scored).rounded(found.limits.metric_decimals).model_dump(),
+        "patients": len(found.split.holdout),
     }
 
 
 def _measure_privately(
-    store: PrivateStore, study: Study, order: MeasurementRequest, inbox: Path, policy: Policy, cases: list[Case],
-    split: Split,
-) -> dict[str, Any]:  # fmt: skip
-    """The same in mode dp: noised, paid for before a hold-out image is read, and the count of patients noised too."""
-    if order.weights_sha256 is None or study.privacy.delta is None:
-        raise SynthwardError(
-            "policy.dp-unaccounted",
-            "a network was to be trained on real cases, for a study in mode dp",
-            why="that reads the training patients without noise, so that nothing would bound what leaves",
-            do="ask the study's lead for the arms synthetic_own and synthetic_pooled",
-        )
-    check_cohort(store, study, policy, split)
-    model = _received(inbox, order.weights_sha256, study)
-    limits = terms(policy, study)
+    store: PrivateStore, bench: Bench, order: MeasurementRequest, policy: Policy, found: Admitted
+) -> dict[str, Any]:
+    """The same in mode dp: noised, paid for before a hold-out image is read, and the count of patients noised too.
+
+    No patient's scores are kept: a comparison from them would be a reading that nobody paid for.
+    """
+    study = bench.study
+    assert study.privacy.delta is not None  # noqa: S101  a study in mode dp states one
+    check_cohort(store, study, policy, found.split)
+    model = network(bench, order, lambda *_: None)
     reading = metrics_reading(
-        study_sha256=order.study_sha256, subject=order.measurement_id, delta=study.privacy.delta,
-        patients=len(split.holdout),
+        study_sha256=order.study_sha256, subject=order.order_id, delta=study.privacy.delta,
+        patients=len(found.split.holdout),
     )  # fmt: skip
     reservation = reserve(store, reading, policy)
-    found = noisy_means(
-        case_scores(model, _scored(list(holdout(cases, split)), study.image)), SecretChance(),
-        floor=limits.min_holdout_patients,
+    noised = noisy_means(
+        case_scores(model, _pairs(list(holdout(found.cases, found.split)), study.image)), SecretChance(),
+        floor=found.limits.min_holdout_patients,
     )  # fmt: skip
     commit(store, reservation)
-    return {"metrics": found.metrics.rounded(limits.metric_decimals).model_dump(), "patients": found.patients}
+    return {
+        "metrics": noised.metrics.rounded(found.limits.metric_decimals).model_dump(),
+        "patients": noised.patients,
+    }
 
 
-def _received(inbox: Path, weights_sha256: str, study: Study) -> Segmenter:
-    """The network that came with the order. Raises storage.damaged, weights.mismatch."""
-    arrays = load_arrays(inbox / f"{weights_sha256}.safetensors")
-    if digest(arrays) != weights_sha256:
-        raise SynthwardError("storage.damaged", "the weights in the inbox have changed")
-    return from_packed(arrays, study.evaluation, study.image)
-
-
-def _scored(cases: Sequence[Case], image: ImageSpec) -> Iterator[tuple[str, Pair]]:
+def _pairs(cases: Sequence[Case], image: ImageSpec) -> Iterator[tuple[str, Pair]]:
     for case in cases:
         yield case.patient, case.load_for(image)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import demo, dp, screening, singan
+from tests.benchmarks import demo, dp, screening, singan, utility
 from tests.benchmarks.harness import Claim, Row, write
 
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], tuple[list[Row], list[Claim]]]] = {
@@ -14,6 +14,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], tuple[list[Row], list[Claim
     "dp": lambda options: dp.measure(dp.options_of(options)),
     "screening": lambda options: screening.measure(screening.options_of(options)),
     "singan": lambda options: singan.measure(singan.options_of(options)),
+    "utility": lambda options: utility.measure(utility.options_of(options)),
 }
 
 
@@ -25,6 +26,7 @@ def main() -> int:
     dp.add_options(by_name["dp"])
     screening.add_options(by_name["screening"])
     singan.add_options(by_name["singan"])
+    utility.add_options(by_name["utility"])
     options = parser.parse_args()
     sys.stdout.write(f"written: {write(options.name, *BENCHMARKS[options.name](options))}\n")
     return 0

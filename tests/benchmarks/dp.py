@@ -21,7 +21,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -37,6 +37,7 @@ from tests.benchmarks import dp_report as report
 from tests.benchmarks import singan_quality
 from tests.benchmarks.dp_report import Figure
 from tests.benchmarks.harness import Claim, Row, environment
+from tests.benchmarks.options import integers, numbers, read_into, some_of
 from tests.benchmarks.singan_arms import Case
 
 PARTS = ("step", "audit", "real", "prior", "cohort", "private", "scratch", "moments", "votes")
@@ -75,10 +76,10 @@ class Options:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that `make bench NAME=dp` passes on."""
     parser.add_argument("--data", type=Path, help="folder with images/, masks/ and perhaps patients.csv or index.csv")
-    parser.add_argument("--cases", type=_integers, default=Options.cases, help="sizes of a cohort, as 100,200,400")
-    parser.add_argument("--sizes", type=_integers, default=Options.sizes, help="sides in pixels, as 96")
-    parser.add_argument("--epsilons", type=_numbers, default=EPSILONS, help="as 1,3,8")
-    parser.add_argument("--parts", type=_parts, default=PARTS, help="some of " + ",".join(PARTS))
+    parser.add_argument("--cases", type=integers, default=Options.cases, help="sizes of a cohort, as 100,200,400")
+    parser.add_argument("--sizes", type=integers, default=Options.sizes, help="sides in pixels, as 96")
+    parser.add_argument("--epsilons", type=numbers, default=EPSILONS, help="as 1,3,8")
+    parser.add_argument("--parts", type=some_of(PARTS), default=PARTS, help="some of " + ",".join(PARTS))
     parser.add_argument("--preset", choices=sorted(PRIVATE_PRESETS.keys() & COHORT_PRESETS.keys()), default="fast")
     parser.add_argument("--private-steps", type=int, default=Options.private_steps)
     for name in ("seeds", "samples", "steps"):
@@ -87,23 +88,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def options_of(namespace: argparse.Namespace) -> Options:
     """The options that were parsed."""
-    names = {field.name for field in fields(Options)}
-    return Options(**{name: value for name, value in vars(namespace).items() if name in names})
-
-
-def _integers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.replace(",", " ").split())
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.replace(",", " ").split())
-
-
-def _parts(text: str) -> tuple[str, ...]:
-    named = tuple(text.replace(",", " ").split())
-    if unknown := set(named) - set(PARTS):
-        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: not one of {', '.join(PARTS)}")
-    return named
+    return read_into(Options, namespace)
 
 
 def measure(options: Options) -> tuple[list[Row], list[Claim]]:

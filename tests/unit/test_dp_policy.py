@@ -9,7 +9,8 @@ import pytest
 import site_node.policy
 from shared.metrics import Metrics
 from shared.segmenter import build, to_arrays
-from shared.study import MeasurementRequest, Study
+from shared.orders import MeasurementRequest
+from shared.study import Study
 from shared.weights import digest, pack, save_arrays
 from site_node.cases import PrivateStore, ledger
 from site_node.cohort import Split
@@ -142,7 +143,7 @@ def test_a_measurement_in_mode_dp_is_noised_and_paid_for(tmp_path: Path) -> None
     store, study = with_cases(tmp_path, "patients.csv"), dp_study(image={"size_px": 32})
     arrays = pack(to_arrays(build(study.evaluation, study.image)))
     order = MeasurementRequest(
-        measurement_id="m-1", study_sha256="5" * 64, dataset_version=1, arm="synthetic_own", trained_on="north",
+        order_id="m-1", study_sha256="5" * 64, dataset_version=1, arm="synthetic_own", trained_on="north", seed=0,
         weights_sha256=digest(arrays),
     )  # fmt: skip
     save_arrays(tmp_path / f"{order.weights_sha256}.safetensors", arrays)
@@ -181,7 +182,7 @@ def test_a_measurement_that_is_refused_has_read_nothing(
         path.unlink()  # so that reading one would be another error
     weights = {} if order else {"arm": "synthetic_own", "trained_on": "north", "weights_sha256": "7" * 64}
     request = MeasurementRequest.model_validate(
-        {"measurement_id": "m-1", "study_sha256": "5" * 64, "dataset_version": 1, **order, **weights}
+        {"order_id": "m-1", "seed": 0, "study_sha256": "5" * 64, "dataset_version": 1, **order, **weights}
     )
     with refused(code):
         measure(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +50,14 @@ def test_a_step_that_costs_more_than_twice_as_much_misses_its_claim(seconds: flo
     ]
 
     assert [claim.met for claim in dp_report.claims(figures)] == [cheap]
+
+
+def test_options_are_read_as_lists_and_keep_their_defaults() -> None:
+    parser = argparse.ArgumentParser()
+    dp.add_options(parser)
+    read = dp.options_of(parser.parse_args(["--epsilons", "0.5,3", "--cases", "10 20", "--parts", "prior"]))
+    assert (read.epsilons, read.cases, read.parts) == ((0.5, 3.0), (10, 20), ("prior",))
+    assert replace(read, epsilons=dp.EPSILONS, cases=dp.Options.cases, parts=dp.PARTS) == dp.Options()
 
 
 def test_parts_of_other_options_are_left_out(tmp_path: Path) -> None:

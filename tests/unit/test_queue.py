@@ -31,7 +31,7 @@ def claimed(queue: Queue) -> Job:
 
 def test_what_was_taken_is_there_after_a_restart(queue: Queue, tmp_path: Path) -> None:
     queue.take_study(STUDY)
-    queue.add_measurement("measure-1", SHA256, {"arm": "real_own"})
+    queue.add_order("measure-1", JobKind.MEASURE, SHA256, {"arm": "real_own"})
     queue.offer(BUNDLE)
     queue.count_egress("bundle", 10)
     again = Queue(tmp_path)
@@ -71,8 +71,8 @@ def test_an_unknown_study_has_its_code(queue: Queue) -> None:
 
 
 def test_a_measurement_that_comes_twice_is_one_job(queue: Queue) -> None:
-    queue.add_measurement("measure-1", SHA256, {"arm": "real_own"})
-    queue.add_measurement("measure-1", SHA256, {"arm": "synthetic_own"})
+    queue.add_order("measure-1", JobKind.MEASURE, SHA256, {"arm": "real_own"})
+    queue.add_order("measure-1", JobKind.MEASURE, SHA256, {"arm": "synthetic_own"})
     assert [job.payload for job in queue.jobs()] == [{"arm": "real_own"}]
 
 
@@ -84,7 +84,7 @@ def test_a_job_is_given_to_one_worker(queue: Queue, tmp_path: Path) -> None:
 
 def test_the_oldest_job_comes_first(queue: Queue) -> None:
     for number in range(3):
-        queue.add_measurement(f"measure-{number}", SHA256, {})
+        queue.add_order(f"measure-{number}", JobKind.MEASURE, SHA256, {})
     assert [claimed(queue).job_id for _ in range(3)] == ["measure-0", "measure-1", "measure-2"]
 
 
@@ -106,15 +106,15 @@ def test_a_job_of_a_killed_worker_is_taken_up_again_and_given_up_after_three_att
 def test_a_restart_leaves_jobs_that_ended_or_wait_alone(queue: Queue) -> None:
     ends = (JobState.DONE, JobState.REFUSED, JobState.FAILED)
     for state in ends:
-        queue.add_measurement(f"measure-{state.value}", SHA256, {})
+        queue.add_order(f"measure-{state.value}", JobKind.MEASURE, SHA256, {})
         queue.end(claimed(queue).job_id, state, code="" if state is JobState.DONE else "policy.steps")
-    queue.add_measurement("measure-waiting", SHA256, {})
+    queue.add_order("measure-waiting", JobKind.MEASURE, SHA256, {})
     assert queue.requeue_running() == 0
     assert [job.state for job in queue.jobs()] == [*ends, JobState.QUEUED]
 
 
 def test_a_result_is_kept_with_its_job(queue: Queue, tmp_path: Path) -> None:
-    queue.add_measurement("measure-1", SHA256, {})
+    queue.add_order("measure-1", JobKind.MEASURE, SHA256, {})
     queue.end(claimed(queue).job_id, JobState.DONE, result={"patients": 7})
     job = Queue(tmp_path).job("measure-1")
     assert job is not None

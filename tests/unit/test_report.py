@@ -29,7 +29,10 @@ VOID = {"meta", "img", "br", "circle", "path", "line"}
 
 def figures(iou: float) -> Metrics:
     f_score = 2 * iou / (1 + iou)
-    return Metrics(dice_loss=1 - f_score, iou=iou, f_score=f_score, accuracy=0.9125, recall=f_score, precision=f_score)
+    return Metrics(
+        dice_loss=1 - f_score, iou=iou, f_score=f_score, accuracy=0.9125, recall=f_score, precision=f_score,
+        hd95=(1 - iou) / 4, lesions_found=iou,
+    )  # fmt: skip
 
 
 def pair(seed: int = 0, side: int = 32) -> Pair:

@@ -15,12 +15,13 @@ from shared.bundle import RejectionReason, Verdict
 from shared.pairs import Pair
 from shared.release import Action, State
 from site_node.airlock.review_app import words
-from site_node.airlock.review_app.pictures import difference, positions, turned_to_fit
+from site_node.airlock.review_app.pictures import difference, turned_to_fit
 from site_node.airlock.review_app.plots import nearness_plot, share_plot
 from site_node.airlock.workflow import Airlock
 from site_node.phantoms.scenes import scene
 from site_node.policy import write_policy
 from site_node.screening.controls import PLANTED
+from site_node.screening.positions import positions
 from site_node.screening.report import CHECK_WORDS, Histogram, Share
 from site_node.screening.screen import DATE_KIND
 from tests.helpers import signing_key
@@ -222,7 +223,7 @@ def test_everything_that_a_report_can_say_has_words() -> None:
 @pytest.mark.parametrize("place", range(8))
 def test_a_turned_copy_is_turned_back_for_the_difference(place: int) -> None:
     real = scene("endoscopy_warm", 5, 64)
-    sample = np.ascontiguousarray(positions(real.image)[place])
+    sample = positions(real.image)[place]
     fitted = turned_to_fit(sample, real)
     assert not difference(sample, fitted.image).any()
     assert np.array_equal(fitted.mask, positions(real.mask)[place])

@@ -22,10 +22,11 @@ from shared.identity import new_signing_key
 from shared.messages import Answer, read_answer, request
 from shared.metrics import NAMES, Metrics
 from shared.pairs import sha256_hex
-from shared.study import MeasurementRequest
+from shared.orders import MeasurementRequest
 from shared.weights import digest, load_arrays, pack
 from site_node.jobs import JobKind, JobState, Queue
-from site_node.link.client_app import build_client_app, take_measurement
+from site_node.link.client_app import build_client_app
+from site_node.link.orders import take_order
 from site_node.policy import Policy
 from site_node.settings import Home
 from tests.memory_grid import MemoryGrid
@@ -112,7 +113,8 @@ def order(key: Ed25519PrivateKey, study_sha256: str, *, arm: str = "synthetic_ow
     """A signed order for node 7."""
     request = MeasurementRequest.model_validate(
         {
-            "measurement_id": f"m-{arm.replace('_', '-')}",
+            "order_id": f"m-{arm.replace('_', '-')}",
+            "seed": 0,
             "study_sha256": study_sha256,
             "dataset_version": 1,
             "arm": arm,
@@ -121,7 +123,8 @@ def order(key: Ed25519PrivateKey, study_sha256: str, *, arm: str = "synthetic_ow
         }
     )
     payload = canonical(request)
-    return Order(request.measurement_id, payload, sign(key, "measurement", payload), weights, {"north": 7})  # type: ignore[arg-type]
+    load = None if weights is None else lambda: weights
+    return Order(request.order_id, "measurement", payload, sign(key, "measurement", payload), load, {"north": 7})  # type: ignore[arg-type, return-value]
 
 
 def run(grid: MemoryGrid, orders: list[Order], *, timeout_s: float = 0.3) -> dict[str, Answer]:
@@ -155,7 +158,7 @@ class Trainer:
 def test_weights_go_out_as_arrays_and_only_figures_come_back(home: Home, key: Ed25519PrivateKey, taken: str) -> None:
     grid = MemoryGrid({7: Trainer(home)})  # type: ignore[dict-item]
     answers = run(grid, [order(key, taken)], timeout_s=5.0)
-    assert answers == {"m-synthetic-own": Answer("done", "", FIGURES, 12)}
+    assert answers == {"m-synthetic-own": Answer("done", "", FIGURES, 12, "m-synthetic-own")}
     stored = load_arrays(home.inbox / f"{digest(WEIGHTS)}.safetensors")
     assert all(np.array_equal(stored[name], WEIGHTS[name]) for name in WEIGHTS)
 
@@ -198,18 +201,18 @@ def test_weights_that_are_no_plain_arrays_are_refused(home: Home, key: Ed25519Pr
     np.savez(buffer, layer=np.ones(3))
     asked = order(key, taken)
     content = request(asked.document, asked.signature)
-    content["weights"] = ArrayRecord(
+    content["arrays"] = ArrayRecord(
         {"a": Array(dtype="float32", shape=(3,), stype="numpy.ndarray", data=buffer.getvalue())}
     )
     with pytest.raises(SynthwardError) as caught:
-        take_measurement(home, Queue(home.exchange), content)
+        take_order(home, Queue(home.exchange), "measurement", content, key.public_key())
     assert caught.value.code == "weights.mismatch"
 
 
 def test_weights_that_the_signed_order_does_not_name_are_refused(
     home: Home, key: Ed25519PrivateKey, taken: str
 ) -> None:
-    swapped = Order(**{**vars(order(key, taken)), "weights": {n: a + 1 for n, a in WEIGHTS.items()}})
+    swapped = Order(**{**vars(order(key, taken)), "arrays": lambda: {n: a + 1 for n, a in WEIGHTS.items()}})
     answers = run(MemoryGrid({7: build_client_app(home)}), [swapped])
     assert answers == {"m-synthetic-own": Answer("refused", "trust.signature")}
     assert list(home.inbox.iterdir()) == []
@@ -227,7 +230,7 @@ def test_an_order_for_a_study_that_the_site_never_took_is_refused(home: Home, ke
 
 
 def test_a_site_that_stays_away_is_reported_as_that(key: Ed25519PrivateKey, taken: str) -> None:
-    assert run(MemoryGrid({}), [order(key, taken)]) == {"m-synthetic-own": Answer("failed", "unavailable.timeout")}
+    assert run(MemoryGrid({}), [order(key, taken)]) == {"m-synthetic-own": Answer("failed", "unavailable.timeout", about="m-synthetic-own")}
 
 
 @pytest.mark.parametrize(
@@ -240,14 +243,14 @@ def test_a_site_that_stays_away_is_reported_as_that(key: Ed25519PrivateKey, take
     ],
 )
 def test_figures_that_are_no_metrics_are_refused(what: str, figures: dict[str, float]) -> None:
-    answer = ConfigRecord({"state": "done", "code": "", "patients": 3})
+    answer = ConfigRecord({"state": "done", "code": "", "patients": 3, "about": "m-1", "document": b""})
     with pytest.raises(SynthwardError) as caught:
         read_answer(RecordDict({"answer": answer, "metrics": MetricRecord(figures)}))
     assert caught.value.code == "metrics.range"
 
 
 def test_text_from_a_site_goes_no_further_than_its_code() -> None:
-    answer = ConfigRecord({"state": "refused", "code": "Mrs Smith, polyp_017.png", "patients": 0})
+    answer = ConfigRecord({"state": "refused", "code": "Mrs Smith, polyp_017.png", "patients": 0, "about": "", "document": b""})
     assert read_answer(RecordDict({"answer": answer})) == Answer("refused", "internal")
 
 

@@ -60,6 +60,18 @@ def test_every_planted_kind_is_found_by_some_check(reference: Reference, kind: s
     assert sum(found) >= (4 if kind in HARD else 7)
 
 
+@pytest.mark.parametrize("kind", PLANTED)
+def test_a_comparison_that_ends_at_the_first_flag_ends_at_the_same_flag(reference: Reference, kind: str) -> None:
+    for copy in copies(kind, 4):
+        whole, short = reference.compare(copy), reference.compare(copy, until_flagged=True)
+        flag = reference.flagged(whole.scores)
+        assert reference.flagged(short.scores) == flag
+        asked = (*DROPPING, "mask") if flag is None else DROPPING[: DROPPING.index(flag) + 1]
+        assert short.scores == {name: whole.scores[name] for name in asked}
+        assert set(whole.scores) == set(reference.checks)
+        assert np.array_equal(whole.views, reference.embedding.describe(copy))
+
+
 @pytest.mark.parametrize("name", ["whole", "crop", "embedding", "lesion", "blocks", "mask"])
 def test_the_case_that_was_copied_is_named(reference: Reference, name: CheckName) -> None:
     kind = "cropped-70" if name == "crop" else "exact"

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.study import MaskLimits
@@ -18,8 +18,9 @@ from site_node.screening.membership import (
     copying_z,
     true_positives_at,
 )  # fmt: skip
-from site_node.screening.plausibility import Ranges, mask_is_plausible, statistics
-from site_node.screening.report import Share
+from site_node.screening.plausibility import Ranges, mask_is_plausible, statistics, tolerance_factor
+from site_node.screening.positions import positions
+from site_node.screening.report import Histogram, Quantiles, Share
 from tests.screened import STRANGERS, TRAINING
 
 SCORES = st.lists(st.floats(0.0, 1.0), min_size=2, max_size=80)
@@ -145,4 +146,57 @@ def test_an_image_unlike_the_cohort_is_implausible() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     green = TRAINING[0].image.copy()
     green[..., 1] = 255
-    assert not any(ranges.hold(statistics(image)) for image in (noise, green, np.zeros_like(noise)))
+    for seen in (ranges, Ranges.of([statistics(pair.image) for pair in TRAINING[:8]])):
+        assert not any(seen.hold(statistics(image)) for image in (noise, green, np.zeros_like(noise)))
+
+
+def test_the_tolerance_factor_is_the_published_one() -> None:
+    """The worked example of NIST's handbook of statistical methods, 7.2.6.3: 43 values, 90 %, confidence 99 %."""
+    assert tolerance_factor(43, 0.90, 0.99) == pytest.approx(2.217, abs=1e-3)
+
+
+@pytest.mark.parametrize("count", [3, 8, 20])
+def test_a_few_images_drop_hardly_any_other_of_their_kind(count: int) -> None:
+    """In 95 of 100 cohorts of any size, 99 % of images like theirs pass; the plain range would drop a seventh by 8."""
+    rng = np.random.default_rng(count)
+    dropped = []
+    for _ in range(100):
+        drawn = list(100.0 + rng.standard_normal((count, 5)))
+        held = Ranges.of(drawn)
+        dropped.append(np.mean([not held.hold(other) for other in 100.0 + rng.standard_normal((200, 5))]))
+    assert np.mean(np.asarray(dropped) <= 0.01) >= 0.95
+
+
+@given(seed=st.integers(0, 2**16), count=st.integers(150, 600))
+@settings(max_examples=40)
+def test_of_hundreds_of_images_the_range_alone_decides(seed: int, count: int) -> None:
+    drawn = 100.0 + 10.0 * np.random.default_rng(seed).standard_normal((count, 5))
+    held = Ranges.of(list(drawn))
+    room = 0.5 * np.ptp(drawn, axis=0)
+    assert np.allclose(held.high, drawn.max(0) + room)
+    assert np.allclose(held.low[:4], (drawn.min(0) - room)[:4])
+
+
+def test_one_image_alone_says_nothing_of_what_others_look_like() -> None:
+    assert Ranges.of([statistics(TRAINING[0].image)]).hold(statistics(255 - TRAINING[1].image))
+
+
+@given(samples=SCORES, between=SCORES)
+def test_every_score_is_counted_once_between_the_edges(samples: list[float], between: list[float]) -> None:
+    drawn = Histogram.of(samples, between)
+    assert len(drawn.edges) == len(drawn.samples) + 1
+    assert (sum(drawn.samples), sum(drawn.between_patients)) == (len(samples), len(between))
+    assert drawn.edges[0] <= min(*samples, *between) + 1e-5
+    assert drawn.edges[-1] >= max(*samples, *between) - 1e-5
+    found = Quantiles.of(samples)
+    assert found.n == len(samples)
+    assert found.low <= found.median <= found.p95 <= found.high
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (4, 4, 3)])
+def test_a_square_has_eight_positions_and_each_of_them_has_the_same(shape: tuple[int, ...]) -> None:
+    square = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    eight = {view.tobytes() for view in positions(square)}
+    assert len(eight) == 8
+    assert np.array_equal(positions(square)[0], square)
+    assert all({other.tobytes() for other in positions(view)} == eight for view in positions(square))

@@ -13,6 +13,7 @@ from PIL import Image
 
 from shared.pairs import Pair, Pixels
 from shared.sheets import outlined
+from site_node.screening.positions import positions
 
 _COMPARE_PX = 64
 _GAIN = 2  # a difference of half the range is white already: copies that were recoloured still show their shapes
@@ -30,22 +31,16 @@ def plain(pixels: Pixels, size_px: int) -> bytes:
     return _png(np.repeat(np.repeat(pixels, times, axis=0), times, axis=1))
 
 
-def positions(pixels: Pixels) -> list[Pixels]:
-    """The eight turns and mirrors of a square [S, S] or [S, S, 3]."""
-    turned = [np.rot90(pixels, k) for k in range(4)]
-    return turned + [np.fliplr(image) for image in turned]
-
-
 def best_position(sample: Pixels, real: Pixels) -> int:
     """Which of the eight positions of real correlates most with sample: 0 to 7, as in `positions`."""
     one = _small(sample)
-    return int(np.argmax([float((one * _small(np.ascontiguousarray(other))).sum()) for other in positions(real)]))
+    return int(np.argmax([float((one * _small(other)).sum()) for other in positions(real)]))
 
 
 def turned_to_fit(sample: Pixels, real: Pair) -> Pair:
     """The real pair in the position in which it is most like the sample. Both squares of one size."""
     place = best_position(sample, real.image)
-    return Pair(*(np.ascontiguousarray(positions(pixels)[place]) for pixels in (real.image, real.mask)))
+    return Pair(positions(real.image)[place], positions(real.mask)[place])
 
 
 def difference(sample: Pixels, real: Pixels) -> Pixels:

@@ -59,7 +59,7 @@ def train_labeller(
     """Trains the segmenter on pairs, for `steps` steps of 16. size: (height_px, width_px) of the pairs."""
     image = _spec(size, pairs[0].channels)
     squares = LazyPairs(pairs, lambda pair: resize_pair(pair, image.size_px))
-    return Labeller(train(squares, EvaluationSpec(steps=steps, seed=seed), image, on_step=on_step))
+    return Labeller(train(squares, EvaluationSpec(), image, seed=seed, steps=steps, on_step=on_step))
 
 
 def _spec(size: Size, image_channels: int) -> ImageSpec:

@@ -1,0 +1,33 @@
+"""Everything that stays the same over the orders of one evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from coordinator.datasets.build import Dataset
+from coordinator.store.objects import ObjectStore
+from coordinator.store.store import Site, Store
+from shared.study import Study
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One dataset version, who is asked about it, and where its networks lie. folder: of the study."""
+
+    store: Store
+    objects: ObjectStore
+    key: Ed25519PrivateKey
+    folder: Path
+    study: Study
+    study_sha256: str
+    version: int
+    dataset: Dataset
+    sites: Sequence[Site]
+    progress: Progress
+    encoder_weights: Path | None = None
