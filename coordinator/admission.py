@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from coordinator.claims import check_claim
 from coordinator.revoking import check_not_revoked, read_revocation, take_back
 from coordinator.store.objects import ObjectStore
 from coordinator.store.store import Store
@@ -206,7 +207,7 @@ class Upload:
 
 
 def _compare(manifest: Manifest, study: Study) -> None:
-    """The manifest keeps to its study. Raises admission.study, admission.size or admission.floor."""
+    """The manifest keeps to its study. Raises admission.study, admission.size, admission.floor, admission.epsilon."""
     stated = (
         manifest.size_px, manifest.channels, manifest.generator, manifest.preset, manifest.style, manifest.style_source,
         manifest.privacy.mode,
@@ -221,9 +222,8 @@ def _compare(manifest: Manifest, study: Study) -> None:
         raise SynthwardError("admission.size", f"the bundle has {len(manifest.pairs)} pairs, more than agreed")
     if manifest.training_patients < study.release.min_patients:
         raise SynthwardError("admission.floor", "the bundle comes from fewer patients than the study's floor")
-    claim, privacy = manifest.privacy.dp, study.privacy
-    if claim is not None and (claim.epsilon_prv > (privacy.epsilon or 0.0) or claim.delta > (privacy.delta or 0.0)):
-        raise SynthwardError("admission.study", "the bundle's epsilon or delta is over the study's")
+    if manifest.privacy.dp is not None:
+        check_claim(manifest.privacy.dp, study.privacy)
 
 
 def _finish_object(partial: Path, complete: Path, name: str) -> None:

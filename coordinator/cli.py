@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from coordinator.cli_options import DEFAULT_HOME, HomeOption, JsonOption
+from coordinator.report_cli import report as report_command
 from coordinator.settings import Home, Settings
 from shared.console import EXIT_CODES, emit, errors, progress, say, table
 from shared.errors import SynthwardError
@@ -24,9 +26,7 @@ study_app = typer.Typer(no_args_is_help=True, help="Studies: publish one, see wh
 dataset_app = typer.Typer(no_args_is_help=True, help="Datasets: build a version, export it, verify a copy.")
 app.add_typer(study_app, name="study")
 app.add_typer(dataset_app, name="dataset")
-HomeOption = Annotated[Path, typer.Option("--home", envvar="SYNTHWARD_COORDINATOR_HOME", help="Its folder.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-DEFAULT_HOME = Path("synthward-coordinator")
+app.command("report")(report_command)
 OPERATOR = "operator"
 
 

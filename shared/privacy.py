@@ -24,7 +24,7 @@ AccessKind = Literal[
 ]  # fmt: skip
 NotCovered = Literal[
     "singling-out", "steward-choice", "timing-and-size", "metrics",
-    "random-source", "patient-count", "other-readings", "other-sites",
+    "random-source", "patient-count", "other-readings", "other-sites", "findings",
 ]  # fmt: skip
 
 # A statement travels as codes and is put into words where it is read: a site has no free text to send.
@@ -47,10 +47,13 @@ NOT_COVERED_WORDS: dict[NotCovered, str] = {
     "metrics": "the metrics, which were computed on real hold-out images",
     "random-source": "weak noise: it comes from a stream cipher keyed by the operating system, the key is not "
     "kept, and the arithmetic is that of ordinary floating-point numbers",
-    "patient-count": "the number of training patients, which the manifest names and the sampling rate follows from",
+    "patient-count": "the number of training patients, which the manifest names and the number of pairs follows from, "
+    "and that of hold-out patients, of which a site needs enough",
     "other-readings": "readings of the same patients without noise, for other releases or measurements of this site, "
     "and every reading after this was written",
     "other-sites": "what other sites read of the same person: who was a patient at two is two patients here",
+    "findings": "whether pairs resemble real images: that was compared for the steward alone, and the manifest's audit "
+    "has no verdict and no planted copies, only counts of checks that read no real image",
 }
 # Where noise makes it another reading: with noise, masks come out of the same generator, and nothing else is fitted.
 NOISED_WORDS: dict[AccessKind, str] = ACCESS_WORDS | {
@@ -60,7 +63,7 @@ NOISED_WORDS: dict[AccessKind, str] = ACCESS_WORDS | {
 AUDITED_NOT_COVERED: tuple[NotCovered, ...] = ("singling-out", "steward-choice", "timing-and-size", "metrics")
 # What a statement in mode dp has to say that it leaves out.
 DP_NOT_COVERED: tuple[NotCovered, ...] = (
-    "steward-choice", "timing-and-size", "random-source", "patient-count", "other-readings", "other-sites",
+    "steward-choice", "timing-and-size", "random-source", "patient-count", "other-readings", "other-sites", "findings",
 )  # fmt: skip
 # Readings that change nothing in what leaves, so that they need no noise; the steward's choice is named apart.
 STAYS_INSIDE: tuple[AccessKind, ...] = ("findings",)

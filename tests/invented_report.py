@@ -180,7 +180,7 @@ def invented(count: int = 2, *, study: Study | None = None, **changes: Any) -> R
         "versions": {"python": "3.11.9", "synthward": "0.1.0", "torch": "2.13.0"},
         "notes": ("birch counts each pair as one patient",),
         "run": RunData(
-            egress={"alder": {"release": 1_234_567, "enrolment": 912}, "birch": {}},
+            egress={"alder": {"release": 1_234_567, "enrolment": 912}},
             seconds={"train": 124.0, "screen": 2.25},
             peak_rss_mb={"superlink": 188.4},
         ),

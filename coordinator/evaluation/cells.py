@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from coordinator.evaluation.report_data import Means, ReportData, SiteData
@@ -58,6 +58,14 @@ def cells(data: ReportData) -> tuple[Cell, ...]:
             found += [_compared(figures, site, site.comparison.patients) for figures in site.comparison.arms]
         found += [_mean(means) for means in data.means if means.site == site.name]
     return tuple(found)
+
+
+def ends(figures: Iterable[Figure]) -> list[float]:
+    """Both ends of each interval, or the mean where there is none: what an axis has to reach."""
+    return [
+        value for figure in figures
+        for value in ((figure.mean,) if figure.low is None or figure.high is None else (figure.low, figure.high))
+    ]  # fmt: skip
 
 
 def _compared(figures: ArmFigures, site: SiteData, patients: int) -> Cell:

@@ -25,6 +25,7 @@ from coordinator.evaluation.report_data import (
     RunData,
     SiteData,
 )
+from coordinator.settings import Home
 from coordinator.store.findings import Finding, findings
 from coordinator.store.objects import ObjectStore
 from coordinator.store.store import Measurement, PublishedStudy, Store
@@ -56,8 +57,8 @@ def gather(
 ) -> ReportData:  # fmt: skip
     """The data of a report on one dataset version (0: the newest).
 
-    failures: a PNG of failures.failure_sheet, shown if the file is there. Raises dataset.unknown, and dataset.revoked:
-    a report shows pairs, and those of a release that was taken back are handed on no more.
+    failures: the study's evaluation folder, whose sheet of failures is shown if it is there. Raises dataset.unknown,
+    and dataset.revoked: a report shows pairs, and those of a release that was taken back are handed on no more.
     """
     extras = extras or Extras()
     version, dataset = load(store, published.sha256, version)
@@ -79,14 +80,20 @@ def gather(
         means=tuple(m for site in sites for m in _uncompared(site, published, dataset, answers)),
         versions={"python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}},
         notes=extras.notes,
-        failures_png=failures.read_bytes() if failures is not None and failures.is_file() else None,
+        failures_png=_failures(failures, version),
         run=extras.run,
     )
 
 
-def failures_file(evaluation_folder: Path, version: int) -> Path:
-    """Where the sheet of failures of a dataset version lies in a study's evaluation folder."""
-    return evaluation_folder / f"v{version}-failures.png"
+def failures_folder(home: Home, published: PublishedStudy) -> Path:
+    """Where an evaluation of a study keeps its networks, and the sheets of what they got wrong."""
+    return home.path / "evaluation" / published.sha256[:16]
+
+
+def _failures(folder: Path | None, version: int) -> bytes | None:
+    """The PNG of failures.failure_sheet that the evaluation of this version left, if it has come that far."""
+    path = folder / f"v{version}-failures.png" if folder is not None else None
+    return path.read_bytes() if path is not None and path.is_file() else None
 
 
 def _site(

@@ -67,7 +67,7 @@ def _sources(data: ReportData) -> str:
 
 def _protocol(data: ReportData) -> str:
     spec = data.study.evaluation
-    arms = "; ".join(f"{ARM_WORDS[arm]}: {_TRAINED[arm]}" for arm in ARM_WORDS if arm in spec.arms)
+    arms = "; ".join(f"{_TRAINED[arm]} ({arm})" for arm in ARM_WORDS if arm in spec.arms)
     weights = {"package": "ImageNet weights", "none": "weights drawn at random"}.get(
         spec.encoder_weights, f"weights of the file with SHA-256 {spec.encoder_weights}"
     )
@@ -86,8 +86,8 @@ def _protocol(data: ReportData) -> str:
         "sharpening, noise) were equal in all arms but where an arm is about augmentation. A validation part, set "
         "aside from the training data by patient (by pair, where that is synthetic), chose the checkpoint; the "
         f"hold-out that is reported never did. Each network was trained with {count(len(spec.seeds), 'seed')} "
-        f"({', '.join(map(str, spec.seeds))}). Arms: {arms}.{few}{per_case} Networks trained on real images were "
-        "trained and tested at the site that holds them; their weights never left it."
+        f"({', '.join(map(str, spec.seeds))}). Networks were trained on: {arms}.{few}{per_case} Those trained on "
+        "real images were trained and tested at the site that holds them; their weights never left it."
     )
 
 

@@ -18,6 +18,7 @@ from coordinator.evaluation.charts.axes import axis_top, share_axis, widths
 from coordinator.evaluation.charts.colour import shade
 from coordinator.evaluation.charts.marks import legend, mark
 from coordinator.evaluation.charts.rows import axis_row
+from coordinator.evaluation.curves import few_curves, per_case_curves
 from coordinator.evaluation.methods import methods, settings
 from coordinator.evaluation.report_data import ReportData
 from coordinator.evaluation.summary import summarise
@@ -72,8 +73,8 @@ def render(data: ReportData) -> str:
             gains=gains,
             gain_axis=axis_row(gain_axis),
             references=sorted({ARM_WORDS[site.comparison.reference] for site in data.sites if site.comparison}),
-            per_case=views.per_case_curves(data, table),
-            few=views.few_curves(data, table),
+            per_case=per_case_curves(data, table),
+            few=few_curves(data, table),
             trades=trades(data, table),
             site_legend=legend([f"{place}  {site.name}" for place, site in enumerate(data.sites, 1)]),
             full=views.full_table(table),

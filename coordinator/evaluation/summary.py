@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from coordinator.evaluation.cells import Cell, Key, cells
 from coordinator.evaluation.chance import CLAUSE_WORDS, FEW_PATIENTS, NOISE_IOU, SOME_PATIENTS, standing
 from coordinator.evaluation.report_data import ReportData, SiteData
-from coordinator.evaluation.words import count, figure_text, gain_text, listed, megabytes
+from coordinator.evaluation.words import count, gain_text, interval, listed, megabytes
 from shared.orders import OTHERS, POOLED
 
 REAL: Key = ("real_own", None, None)
+OTHERS_TOO: Key = ("real_and_others", OTHERS, None)
 POOL: Key = ("synthetic_pooled", POOLED, None)
 # What the headline is about, the first that any site has: why a hospital would take part, else what pairs alone give.
 HEADLINES: tuple[tuple[Key, str], ...] = (
     (
-        ("real_and_others", OTHERS, None),
+        OTHERS_TOO,
         "Adding the other sites' synthetic pairs to a site's own real images changed the overlap of the lesions found "
         "with a person's outlines (IoU)",
     ),
@@ -34,20 +35,20 @@ HEADLINES: tuple[tuple[Key, str], ...] = (
 # What the summary's table shows of each site, own synthetic pairs besides.
 WORTH: tuple[tuple[Key, str], ...] = (
     (REAL, "own real images"),
-    (("real_and_others", OTHERS, None), "own real and the others' synthetic"),
+    (OTHERS_TOO, "own real and the others' synthetic"),
     (POOL, "all sites' synthetic"),
 )
 
 
 @dataclass(frozen=True)
 class Worth:
-    """What the pairs were worth at one site. figures: (words, IoU with its interval), for networks trained on that.
+    """What the pairs were worth at one site. figures: (words, IoU, its interval), for networks trained on that.
 
     remark: how many patients stand behind it, and whether that is enough.
     """
 
     site: str
-    figures: tuple[tuple[str, str], ...]
+    figures: tuple[tuple[str, str, str], ...]
     remark: str
 
 
@@ -158,7 +159,7 @@ def _worth(site: SiteData, table: dict[tuple[Key, str], Cell]) -> Worth:
     for key, words in (*WORTH, (own, "own synthetic")):
         cell = table.get((key, site.name))
         iou = cell.iou if cell is not None else None
-        figures.append((words, "–" if iou is None else figure_text(iou.mean, iou.low, iou.high)))
+        figures.append((words, "–", "") if iou is None else (words, f"{iou.mean:.2f}", interval(iou.low, iou.high)))
     patients = site.holdout_patients
     if patients is None:
         return Worth(site.name, tuple(figures), "number unknown: no conclusion")

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from coordinator.evaluation.cells import Cell
+from coordinator.evaluation.cells import Cell, ends
 from coordinator.evaluation.charts.axes import Axis, epsilon_axis, share_axis
 from coordinator.evaluation.charts.plane import Point, Series, plane
 from coordinator.evaluation.report_data import Release, ReportData
-from coordinator.evaluation.views import ends
 
 _AUC_AXIS = Axis(0.5, 1.0, (0.5, 0.6, 0.7, 0.8, 0.9, 1.0))
 _SHARES = Axis(0.0, 1.0, (0.0, 0.25, 0.5, 0.75, 1.0), digits=2)

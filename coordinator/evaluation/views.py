@@ -1,20 +1,19 @@
-"""What the page shows, computed from the report's table: the matrix, the arms of each site, gains and curves."""
+"""What the page shows, computed from the report's table: the matrix, the arms of each site, and what they gain."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from coordinator.evaluation.cells import Cell, Figure, Key
+from coordinator.evaluation.cells import Cell, Figure, Key, ends
 from coordinator.evaluation.chance import STANDING_WORDS, standing
-from coordinator.evaluation.charts.axes import Axis, count_axis, gain_axis, share_axis
+from coordinator.evaluation.charts.axes import Axis, gain_axis
 from coordinator.evaluation.charts.colour import Shade, shade
-from coordinator.evaluation.charts.plane import Point, Series, plane
 from coordinator.evaluation.charts.rows import figure_row, gain_row
 from coordinator.evaluation.report_data import ReportData
-from coordinator.evaluation.summary import POOL, REAL
+from coordinator.evaluation.summary import OTHERS_TOO, POOL, REAL
 from coordinator.evaluation.words import (
     ARM_WORDS,
     SHORT_ARM_WORDS,
@@ -23,6 +22,7 @@ from coordinator.evaluation.words import (
     signed_interval,
     trained_on_words,
 )
+from shared.orders import POOLED
 from shared.study import FEW_ARMS, Arm
 
 # Which mark an arm has: on real images, on both kinds, on synthetic pairs.
@@ -31,6 +31,7 @@ _LOOKS: dict[Arm, int] = {
     "real_own": 0, "real_plain": 0, "real_classical": 0, "real_and_others": 1, "refined": 1, "synthetic_pooled": 2,
     "synthetic_own": 2, "few_real": 0, "few_synthetic": 2,
 }  # fmt: skip
+_AT_THE_SITE: tuple[Key, ...] = (OTHERS_TOO, ("refined", POOLED, None), REAL)
 _MISSING = "not measured"
 
 
@@ -74,17 +75,17 @@ class Panel:
 def matrix(data: ReportData, table: Sequence[Cell], top: float) -> list[HeatRow]:
     """Trained on the row, tested on the column; all pairs of each source."""
     by_key = {(cell.key, cell.site): cell for cell in table}
-    sources = [site.name for site in data.sites if ("synthetic_own", site.name, None) in {cell.key for cell in table}]
-    keys: list[tuple[str, Key]] = [(f"Synthetic pairs of {name}", ("synthetic_own", name, None)) for name in sources]
+    possible: list[tuple[str, Key]] = [
+        *((f"Synthetic pairs of {site.name}", ("synthetic_own", site.name, None)) for site in data.sites),
+        ("All sites' synthetic pairs", POOL),
+        *((f"At the tested site: {ARM_WORDS[key[0]]}", key) for key in _AT_THE_SITE),
+    ]
     shown = {cell.key for cell in table}
-    keys += [("All sites' synthetic pairs", POOL)] if POOL in shown else []
-    for arm in ("real_and_others", "refined", "real_own"):
-        keys += [(f"At the tested site: {ARM_WORDS[arm]}", key) for key in sorted(shown, key=str) if key[0] == arm]
-    rows = []
-    for words, key in keys:
-        found = [_heat(by_key.get((key, site.name)), site.name, key, top) for site in data.sites]
-        rows.append(HeatRow(words, tuple(found)))
-    return rows
+    return [
+        HeatRow(words, tuple(_heat(by_key.get((key, site.name)), site.name, key, top) for site in data.sites))
+        for words, key in possible
+        if key in shown
+    ]
 
 
 def _heat(cell: Cell | None, site: str, key: Key, top: float) -> HeatCell:
@@ -96,25 +97,25 @@ def _heat(cell: Cell | None, site: str, key: Key, top: float) -> HeatCell:
 
 def arm_panels(data: ReportData, table: Sequence[Cell], axis: Axis) -> list[Panel]:
     """A panel for each site: every arm in one order, with its interval."""
+    arms = [arm for arm in ARM_WORDS if arm in data.study.evaluation.arms and arm not in FEW_ARMS]
+    seeds = len(data.study.evaluation.seeds)
     panels = []
     for site in data.sites:
-        rows = []
-        for arm in ARM_WORDS:
-            if arm not in data.study.evaluation.arms or arm in FEW_ARMS:
-                continue
-            cell = _of(table, arm, site.name)
-            if cell is None and arm == "synthetic_own":
-                continue  # a site that released nothing has no such arm
-            title = f"{site.name}, {ARM_WORDS[arm]}"
-            figure = cell.iou if cell is not None else None
-            reason = cell.reason if cell is not None else _MISSING
-            drawn = figure_row(figure, axis, _LOOKS[arm], title)
-            text = reason if figure is None else f"{figure.mean:.2f}"
-            within = "" if figure is None else interval(figure.low, figure.high)
-            remarks = tuple(part for part in (within, _runs(cell, data)) if part)
-            rows.append(ChartRow(SHORT_ARM_WORDS[arm], drawn, text, remarks))
+        cells = [(arm, _of(table, arm, site.name)) for arm in arms]
+        # A site that released nothing has no pairs of its own to train on: that is no gap.
+        rows = [_arm_row(arm, c, site.name, axis, seeds) for arm, c in cells if c is not None or arm != "synthetic_own"]
         panels.append(Panel(site.name, tuple(rows)))
     return panels
+
+
+def _arm_row(arm: Arm, cell: Cell | None, site: str, axis: Axis, seeds: int) -> ChartRow:
+    figure = cell.iou if cell is not None else None
+    drawn = figure_row(figure, axis, _LOOKS[arm], f"{site}, {ARM_WORDS[arm]}")
+    if cell is None or figure is None:
+        return ChartRow(SHORT_ARM_WORDS[arm], drawn, cell.reason if cell is not None else _MISSING)
+    runs = "" if cell.seeds == seeds else f"{cell.seeds} of {seeds} training runs"
+    remarks = tuple(part for part in (interval(figure.low, figure.high), runs) if part)
+    return ChartRow(SHORT_ARM_WORDS[arm], drawn, f"{figure.mean:.2f}", remarks)
 
 
 def panel_ends(data: ReportData, table: Sequence[Cell]) -> list[float]:
@@ -144,79 +145,6 @@ def gain_panels(data: ReportData, table: Sequence[Cell]) -> tuple[list[Panel], A
     return panels, axis
 
 
-@dataclass(frozen=True)
-class Curves:
-    """A small chart for each site with figures, the words of its series in order, and the sites without.
-
-    empty: why there is no chart at all.
-    """
-
-    panels: tuple[tuple[str, Markup], ...]
-    series: tuple[tuple[int, str], ...]
-    empty: str = ""
-    without: tuple[str, ...] = ()
-
-
-def per_case_curves(data: ReportData, table: Sequence[Cell]) -> Curves:
-    """IoU over the number of synthetic pairs a training case, at each site: its own pairs, and all sites'."""
-    if not data.study.evaluation.per_case:
-        return Curves((), (), "The study trains with all pairs of a training case, and with no smaller number.")
-    most = data.study.generator.samples_per_case
-    words = ((2, "its own synthetic pairs"), (5, "all sites' synthetic pairs"))
-    panels = []
-    for site in data.sites:
-        own = [cell for cell in table if cell.arm == "synthetic_own" and cell.trained_on == cell.site == site.name]
-        pooled = [cell for cell in table if cell.arm == "synthetic_pooled" and cell.site == site.name]
-        series = [_series(w, look, cells, most) for (look, w), cells in zip(words, (own, pooled), strict=True)]
-        panels.append((site.name, series))
-    return _curves(panels, words, [*data.study.evaluation.per_case, most], table)
-
-
-def few_curves(data: ReportData, table: Sequence[Cell]) -> Curves:
-    """IoU over N at each site: the first N real images, and 10 N synthetic pairs drawn from those."""
-    if not set(FEW_ARMS) & set(data.study.evaluation.arms):
-        return Curves((), (), "The study does not ask what a site with few images would gain.")
-    words = ((0, ARM_WORDS["few_real"]), (2, ARM_WORDS["few_synthetic"]))
-    panels = []
-    for site in data.sites:
-        of = [[cell for cell in table if cell.arm == arm and cell.site == site.name] for arm in FEW_ARMS]
-        panels.append((site.name, [_series(w, look, cells, 0) for (look, w), cells in zip(words, of, strict=True)]))
-    return _curves(panels, words, data.study.evaluation.few_cases, table)
-
-
-def _series(name: str, look: int, cells: Iterable[Cell], whole: int) -> Series:
-    """whole: where on the axis a cell without n stands; one that was also measured under that n stands there once."""
-    at = {float(cell.n or whole): cell.iou for cell in sorted(cells, key=lambda cell: cell.n is not None)}
-    points = tuple(Point(x, figure) for x, figure in sorted(at.items(), key=lambda item: item[0]) if figure is not None)
-    return Series(name, look, points, joined=True)
-
-
-def _curves(
-    panels: Sequence[tuple[str, list[Series]]], words: tuple[tuple[int, str], ...], xs: Sequence[float],
-    table: Sequence[Cell],
-) -> Curves:  # fmt: skip
-    figures = [point.figure for _, series in panels for one in series for point in one.points]
-    if not figures:
-        return Curves((), (), "No site has such figures yet.")
-    level = {cell.site: cell.iou.mean for cell in table if cell.key == REAL and cell.iou is not None}
-    y = share_axis([*ends(figures), *(level[name] for name, _ in panels if name in level)])
-    x = count_axis([float(value) for value in xs])
-    drawn = tuple(
-        (name, plane(series, x, y, level=level.get(name)))
-        for name, series in panels
-        if any(one.points for one in series)
-    )
-    return Curves(drawn, words, without=tuple(name for name, series in panels if not any(one.points for one in series)))
-
-
-def ends(figures: Iterable[Figure]) -> list[float]:
-    """Both ends of each interval, or the mean where there is none: what an axis has to reach."""
-    return [
-        value for figure in figures
-        for value in ((figure.mean,) if figure.low is None or figure.high is None else (figure.low, figure.high))
-    ]  # fmt: skip
-
-
 def full_table(table: Sequence[Cell]) -> list[tuple[str, list[Cell]]]:
     """(words of what was trained on, its cells by site) in the order of the arms, each with all of its data."""
     order = list(ARM_WORDS)
@@ -228,13 +156,6 @@ def _of(table: Sequence[Cell], arm: Arm, site: str) -> Cell | None:
     """The cell of an arm with all its data at a site; of a site's own pairs where the arm has pairs of one site."""
     found = (cell for cell in table if cell.arm == arm and cell.site == site and cell.n is None)
     return next((cell for cell in found if arm != "synthetic_own" or cell.trained_on == site), None)
-
-
-def _runs(cell: Cell | None, data: ReportData) -> str:
-    declared = len(data.study.evaluation.seeds)
-    if cell is None or cell.seeds in (0, declared):
-        return ""
-    return f"{cell.seeds} of {declared} training runs"
 
 
 def _capital(words: str) -> str:

@@ -58,8 +58,8 @@ REJECTION_WORDS = {
     "mask-full": "everything marked as lesion",
 }
 VERDICT_WORDS: dict[Verdict, str] = {
-    "passed": "It found the copies that it had planted, and held no sample that is nearer to a training case than two "
-    "patients are to one another.",
+    "passed": "It found as many of its planted copies as the site asks for, and dropped samples that lay nearer to a "
+    "training case than two patients do to one another.",
     "inconclusive": "There were too few hold-out patients to tell a copy from chance, so it shows neither that samples "
     "are free of copies nor that they are not. The site's policy let the release go to its stewards all the same.",
     "blocked": "It found a reason against this release.",
@@ -104,12 +104,6 @@ def number(value: float) -> str:
 def interval(low: float | None, high: float | None, digits: int = 2) -> str:
     """`0.55 to 0.67`; nothing without an interval."""
     return "" if low is None or high is None else f"{low:.{digits}f} to {high:.{digits}f}"
-
-
-def figure_text(mean: float, low: float | None, high: float | None) -> str:
-    """`0.61 (0.55 to 0.67)`, or the mean alone."""
-    within = interval(low, high)
-    return f"{mean:.2f}{f' ({within})' if within else ''}"
 
 
 def signed_interval(gain: Gain) -> str:

@@ -2,8 +2,8 @@
 
     python -m deploy.demo [--data DIR DIR DIR] [--cases N] [--size PX] [--generator KIND] [--preset NAME] [--out DIR]
 
-Writes OUT/report.html, OUT/summary.json and OUT/dataset/, and stops everything that it started, also on Ctrl-C and on
-failure. Working folders and logs stay under OUT/work for whoever wants to look.
+Writes OUT/report.html, .json and .csv, OUT/summary.json and OUT/dataset/, and stops everything that it started, also
+on Ctrl-C and on failure. Working folders and logs stay under OUT/work for whoever wants to look.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack) -> None:
 
     with meter.stage("study"):
         study = write_study(work / "study.toml", options)
-        published = coordinator.call("study", "publish", str(work / "study.toml"))
+        coordinator.call("study", "publish", str(work / "study.toml"))
 
     with meter.stage("training, sampling, style, screening"):
         each(sites, lambda site: site.call("status", "--wait-for", "screened", "--timeout-s", str(options.timeout_s)))
@@ -111,7 +111,7 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack) -> None:
         coordinator.call("dataset", "export", study.study_id, str(out / "dataset"))
 
     with meter.stage("evaluation"):
-        answers = coordinator.call(
+        coordinator.call(
             "evaluate",
             study.study_id,
             "--version",
@@ -120,7 +120,7 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack) -> None:
             "1",
             "--timeout-s",
             str(options.timeout_s),
-        )["answers"]
+        )
 
     with meter.stage("verification"):
         checked = {"coordinator": coordinator.call("verify")}
@@ -128,8 +128,8 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack) -> None:
         statuses = each(sites, lambda site: site.call("status"))
 
     write_outputs(
-        out, study=study, study_sha256=published["sha256"], sites=sites, imported=imported, statuses=statuses,
-        dataset=dataset, answers=answers, checked=checked, meter=meter, real=bool(options.data),
+        out, coordinator=coordinator, study=study, sites=sites, imported=imported, statuses=statuses, dataset=dataset,
+        checked=checked, meter=meter, real=bool(options.data),
     )  # fmt: skip
 
 

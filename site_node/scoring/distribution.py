@@ -27,7 +27,7 @@ from site_node.style.features import Features
 
 FEWEST_PATIENTS = 4  # two in each half
 MOST_IMAGES = 200  # of each side: more cost more, and say little more
-MOST_SINGLE_IMAGES = 100  # each is compared with each
+MOST_SINGLE_IMAGES = 50  # each is compared with each
 
 
 def measure_distribution(

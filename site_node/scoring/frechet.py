@@ -2,8 +2,8 @@
 
 The usual form takes a covariance over all features, of which there are more than images here: it is then mostly the
 error of that estimate. So the vectors are first projected onto their common principal components, one for each ten
-images. On 50 real polyps a side another hospital's are 17 times as far as a second half of the same (2.3 times with
-all features, 3 times with shrunken covariances); colours turned by a tenth are not told apart by any of the three.
+images: with 50 polyps a side, another hospital's were then 17 times as far as more of the same one's (20 draws), and
+2.3 times with all features. Shrunken covariances gained little.
 """
 
 from __future__ import annotations
@@ -30,20 +30,22 @@ def frechet_distance(some: Floats, others: Floats) -> float:
     _, _, components = np.linalg.svd(both - both.mean(axis=0), full_matrices=False)
     onto = components[: max(1, fewest // IMAGES_PER_DIMENSION)].T  # [d, k]
     here, there = some @ onto, others @ onto
-    return gaussian_frechet(here.mean(axis=0), covariance(here), there.mean(axis=0), covariance(there))
+    return float(gaussian_frechet(here.mean(axis=0), covariance(here), there.mean(axis=0), covariance(there)))
 
 
-def gaussian_frechet(mean: Floats, spread: Floats, other_mean: Floats, other_spread: Floats) -> float:
-    """Squared Fréchet distance of two Gaussians. means: [d]; spreads: covariances [d, d].
+def gaussian_frechet(mean: Floats, spread: Floats, other_means: Floats, other_spreads: Floats) -> Floats:
+    """Squared Fréchet distances of a Gaussian from others, [...]. mean: [d]; spread: its covariance, [d, d];
+    other_means: [..., d]; other_spreads: [..., d, d].
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)): Dowson and Landau, "The Fréchet distance between multivariate normal
     distributions", 1982.
     """
-    root = matrix_root(spread)
     # C1 C2 has the eigenvalues of a symmetric matrix, so that no root of an unsymmetric one is needed.
-    shared = np.sqrt(np.clip(np.linalg.eigvalsh(root @ other_spread @ root), 0.0, None)).sum()
-    apart = ((mean - other_mean) ** 2).sum() + np.trace(spread) + np.trace(other_spread) - 2.0 * shared
-    return max(0.0, float(apart))
+    root = _root(spread)
+    crossed = np.linalg.eigvalsh(root @ other_spreads @ root)  # [..., d]
+    shared = np.sqrt(np.clip(crossed, 0.0, None)).sum(axis=-1)
+    traces = np.trace(spread) + np.trace(other_spreads, axis1=-2, axis2=-1)
+    return np.asarray(np.clip(((mean - other_means) ** 2).sum(axis=-1) + traces - 2.0 * shared, 0.0, None))
 
 
 def covariance(vectors: Floats) -> Floats:
@@ -52,7 +54,7 @@ def covariance(vectors: Floats) -> Floats:
     return np.asarray(centred.T @ centred / (len(vectors) - 1))
 
 
-def matrix_root(spread: Floats) -> Floats:
+def _root(spread: Floats) -> Floats:
     """The symmetric root of a covariance [d, d]; eigenvalues that rounding took under 0 count as 0."""
     values, vectors = np.linalg.eigh(spread)
     return np.asarray((vectors * np.sqrt(np.clip(values, 0.0, None))) @ vectors.T)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 Floats = NDArray[np.float64]
 INTENSITY_BINS = 32  # equal, over [0, 1], of each channel
-SHAPE_BINS = 8  # equal, over [0, 1], of each property of a mask; one more for masks that mark nothing
+SHAPE_BINS = 8  # equal, over [0, 1], of each figure of a mask; one more for masks that mark nothing
 
 
 def intensity_divergence(some: Tensor, others: Tensor) -> float:
@@ -26,11 +26,7 @@ def intensity_divergence(some: Tensor, others: Tensor) -> float:
 
 
 def mask_divergence(some: Tensor, others: Tensor) -> float:
-    """Divergence of the masks' geometry, mean over five properties. some, others: [N, 4, H, W] in [0, 1].
-
-    The root of the area's share of the image; the centre's two coordinates; extent, the share of its bounding box that
-    the lesion fills; and eccentricity, of the ellipse with the same second moments (0 a circle, 1 a line).
-    """
+    """Divergence of the masks' geometry, mean over its five figures. some, others: [N, 4, H, W] in [0, 1]."""
     here, there = (_shapes(side[:, 3].numpy() > 0.5) for side in (some, others))  # [N, 5] and [M, 5]
     return float(np.mean([divergence(*(_histogram(side[:, k]) for side in (here, there))) for k in range(5)]))
 
@@ -55,11 +51,16 @@ def _histogram(values: Floats) -> Floats:
 
 
 def _shapes(masks: NDArray[np.bool_]) -> Floats:
-    """The five properties of masks [N, H, W]: float64 [N, 5], of an empty mask no numbers."""
-    return np.stack([_shape(mask) for mask in masks])
+    """The geometry of masks [N, H, W]: float64 [N, 5]."""
+    return np.stack([geometry(mask) for mask in masks])
 
 
-def _shape(mask: NDArray[np.bool_]) -> Floats:
+def geometry(mask: NDArray[np.bool_]) -> Floats:
+    """Five figures in [0, 1] of a mask [H, W]: float64 [5], not numbers where it marks nothing.
+
+    The root of its area's share of the image; its centre, down and across; extent, the share of its bounding box that
+    it fills; and eccentricity, of the ellipse with the same second moments (0 a circle, near 1 a line).
+    """
     places = np.argwhere(mask) + 0.5  # [A, 2] in pixels, at their middles
     if not len(places):
         return np.full(5, np.nan)

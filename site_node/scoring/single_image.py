@@ -43,17 +43,8 @@ def inner_statistics(images: Tensor, features: Features) -> Inner:
 
 def single_image_distance(some: Inner, others: Inner) -> float:
     """Mean over `some` of the smallest squared Fréchet distance to one of `others`, in units of their mean square."""
-    nearest = [_nearest(mean, spread, others) for mean, spread in zip(some.means, some.covariances, strict=True)]
+    nearest = [
+        gaussian_frechet(mean, spread, others.means, others.covariances).min()
+        for mean, spread in zip(some.means, some.covariances, strict=True)
+    ]
     return float(np.mean(nearest)) / (others.mean_square or 1.0)
-
-
-def _nearest(mean: Floats, spread: Floats, others: Inner) -> float:
-    # A distance is at least that of two Gaussians of which only means and sizes differ: most need no eigenvalues.
-    sizes = np.sqrt(np.trace(others.covariances, axis1=1, axis2=2))
-    bounds = ((others.means - mean) ** 2).sum(axis=1) + (sizes - np.sqrt(np.trace(spread))) ** 2
-    best = np.inf
-    for place in np.argsort(bounds):
-        if bounds[place] >= best:
-            break
-        best = min(best, gaussian_frechet(mean, spread, others.means[place], others.covariances[place]))
-    return float(best)

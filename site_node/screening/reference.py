@@ -29,7 +29,11 @@ from site_node.screening.vectors import Vectors
 from site_node.screening.whole import WholeImages
 
 DROPPING: tuple[CheckName, ...] = ("lesion", "embedding", "whole", "crop", "features", "blocks")
-"""The checks for which a sample is dropped, cheapest first."""
+"""The checks for which a sample is dropped, in the order in which they are asked.
+
+The two that cost next to nothing come first, the dearest at the usual size last; those between change places with size.
+A sample counts for the first check that takes it for a copy, so another order would count differently.
+"""
 _IN_ORDER: tuple[CheckName, ...] = (*DROPPING, "mask")
 
 
@@ -84,7 +88,7 @@ class Reference:
         return len({case.patient for case in self.holdout})
 
     def compare(self, pair: Pair, *, until_flagged: bool = False) -> Compared:
-        """By every check, cheapest first; until_flagged: no further than to the first one whose limit is passed."""
+        """By every check, in order; until_flagged: no further than to the first one whose limit is passed."""
         scores: dict[CheckName, Nearness] = {}
         views = np.zeros((8, 0), np.float32)
         for name in _IN_ORDER:

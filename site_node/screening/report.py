@@ -112,8 +112,8 @@ class Near(Document):
 class CheckResult(Document):
     """One check. drops: whether a sample above the limit was dropped, or only reported. dropped: how many were above.
 
-    A sample above several limits counts for one check, the first in order of cost: when samples are dropped, the others
-    are not asked any more. samples: of what was accepted. nearest: those of it that came nearest, nearest first.
+    A sample above several limits counts for one check alone: when samples are dropped, no other is asked after it.
+    samples: of what was accepted. nearest: those of it that came nearest, nearest first.
     """
 
     name: CheckName

@@ -3,6 +3,10 @@
 Generators are fitted first (and kept, so that a killed job goes on where it stopped), then pairs are drawn, moved in
 style, screened one by one, and those too near to a real image dropped. A batch of samples and one generator are in
 memory at a time. Every reading of real pixels is in the ledger before it happens.
+
+In mode dp the training is noised and paid for (site_node/work/private_cohort.py), and nothing that leaves depends on a
+real image in any other way: how many pairs are drawn follows from the study and the number of patients, only checks
+that read no real image drop samples, and the screening's findings stay with the steward.
 """
 
 from __future__ import annotations
@@ -10,7 +14,8 @@ from __future__ import annotations
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,15 +24,17 @@ from typing import Protocol
 
 from shared import __version__
 from shared.bundle import Manifest, PairEntry, entry, object_path, sorted_entries
+from shared.errors import SynthwardError
 from shared.files import private_folder
 from shared.pairs import Pair, Pixels
-from shared.privacy import AccessKind
+from shared.privacy import AccessKind, PrivacyStatement
 from shared.study import Study
 from site_node.airlock.workflow import Airlock, Release, release_folder
 from site_node.cases import Case, PrivateStore, holdout, ledger, training
 from site_node.cohort import Split, check_floor, check_size
+from site_node.dp.budget import check_cohort
 from site_node.dp.ledger import facts, record, statement
-from site_node.policy import Policy, Terms, policy_sha256, terms
+from site_node.policy import Policy, Terms, check_dp, policy_sha256, terms
 from site_node.screening.screen import Screening
 from site_node.screening.verdict import check_holdout
 from site_node.settings import Settings
@@ -36,8 +43,9 @@ from site_node.style.stored import StoredMoments, moments_file, take
 from site_node.style.stored import load as load_moments
 from site_node.style.stored import save as save_moments
 from site_node.work.machine import Workers
-from site_node.work.screening import ToScreen, prepare_screening, real_cases, screening_pool
-from site_node.work.sources import Well, source
+from site_node.work.private_cohort import PrivateCohort
+from site_node.work.screening import Bench, ToScreen, prepare_screening, real_cases, screening_pool, told_outside
+from site_node.work.sources import Source, Well, source
 from site_node.work.time_left import TrainingProgress
 
 ATTEMPTS_PER_SAMPLE = 6
@@ -67,6 +75,19 @@ class _Job:
     progress: Progress
     seconds: defaultdict[str, float]
 
+    @property
+    def private(self) -> bool:
+        """Whether the study is in mode dp."""
+        return self.study.privacy.mode == "dp"
+
+    @property
+    def wanted(self) -> int:
+        """Pairs to draw. In mode dp by patients, whose number is public there: one patient's many images would tell."""
+        each, release = self.study.generator.samples_per_case, self.study.release
+        if self.private:
+            return min(each * len(self.split.training), release.max_pairs)
+        return each * len(self.training())
+
     def training(self) -> list[Case]:
         return list(training(self.cases, self.split))
 
@@ -93,7 +114,14 @@ class _Job:
             )  # fmt: skip
 
     def note_training(self) -> None:
-        self.note("training_each" if self.study.generator.kind == "per_case" else "training", len(self.split.training))
+        """For a training without noise; one with it is paid for where it happens."""
+        if not self.private:
+            kind: AccessKind = "training_each" if self.study.generator.kind == "per_case" else "training"
+            self.note(kind, len(self.split.training))
+
+    def note_screening(self) -> None:
+        """Where it drops nothing, it changes nothing in what leaves, and is another kind of reading."""
+        self.note("findings" if self.private else "screening", len(self.split.training) + len(self.split.holdout))
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -108,7 +136,8 @@ def make_release(
     store: PrivateStore, *, site: str, study: Study, study_sha256: str, policy: Policy, settings: Settings,
     progress: Progress,
 ) -> Release:  # fmt: skip
-    """Drafts and screens a release. Raises cohort.*, style.*, training.*, screening.*: then nothing was drafted.
+    """Drafts and screens a release. Raises cohort.*, style.*, training.*, screening.*, policy.dp-*, trust.ledger: then
+    nothing was drafted.
 
     A job that was killed after it had drafted finds its release and leaves it alone: somebody may be reviewing it.
     """
@@ -122,24 +151,22 @@ def make_release(
         store, site, study, study_sha256, policy, terms(policy, study), settings, release_id, cases, split,
         progress, defaultdict(float),
     )  # fmt: skip
-    check_floor(len(split.training), job.terms.min_patients)
-    check_size(((case.height, case.width) for case in cases), study.image.size_px)
-    check_holdout(len(split.holdout), job.terms.rules)
+    _check(job)
     style = _style(job)
     job.note_training()
-    job.note("screening", len(split.training) + len(split.holdout))
-    origin = source(store, study, study_sha256, job.training(), Workers.of(settings))
+    origin = _source(job)
     with screening_pool(settings.threads) as pool:
-        # Before training: a screening that is blind here would keep everything in, hours later.
-        with job.timed("screen"):
-            bench = prepare_screening(job.screened(), pool, lambda done, of: progress("compare", done, of))
-        with job.timed("train"):
-            set_aside = origin.train(lambda told: progress("train", told.done, told.of, told))
+        if job.private:  # the reservation comes before the first case is opened, also for the screening
+            set_aside = _train(job, origin)
+            bench = _bench(job, pool)
+        else:  # before training: a screening that is blind here would keep everything in, hours later
+            bench = _bench(job, pool)
+            set_aside = _train(job, origin)
         entries = sorted_entries(_pairs(job, origin.wells(), style, bench.screening))[: study.release.max_pairs]
+        _check_number(job, len(entries), bench.screening)
         with job.timed("screen"):
             report = bench.conclude({line.image for line in entries}, job.seconds, set_aside, origin.critic_scores)
-    with store.reading.begin() as connection:
-        privacy = statement(facts(connection, ledger), job.release_id)
+    privacy = _statement(job)
     manifest = Manifest(
         study_sha256=study_sha256,
         site=site,
@@ -155,11 +182,68 @@ def make_release(
         policy_sha256=policy_sha256(policy),
         software=f"synthward/{__version__}",
         privacy=privacy,
-        audit=report.summary(),
+        audit=told_outside(report, drops=job.terms.rules.drops),
         pairs=entries,
     )
     _drop_unlisted(release_folder(store, job.release_id), manifest)
     return Airlock(store).draft(manifest, report.model_dump(mode="json"), made_by="trainer", patients=split)
+
+
+def _check(job: _Job) -> None:
+    """Refuses what this cohort cannot carry, before a pixel is read."""
+    check_floor(len(job.split.training), job.terms.min_patients)
+    if job.private:
+        check_dp(job.policy, job.study)  # again: whoever calls this job directly gets no epsilon for less
+        check_cohort(job.store, job.study, job.policy, job.split)
+    else:  # in mode dp smaller images are enlarged: to refuse them would tell of the patients who have them
+        check_size(((case.height, case.width) for case in job.cases), job.study.image.size_px)
+    check_holdout(len(job.split.holdout), job.terms.rules)
+
+
+def _source(job: _Job) -> Source:
+    workers = Workers.of(job.settings)
+    if job.private:
+        return PrivateCohort(
+            job.store, job.study, job.study_sha256, job.release_id, job.policy, workers, job.training(), job.wanted
+        )
+    return source(job.store, job.study, job.study_sha256, job.training(), workers)
+
+
+def _train(job: _Job, origin: Source) -> Mapping[str, str]:
+    with job.timed("train"):
+        return origin.train(lambda told: job.progress("train", told.done, told.of, told))
+
+
+def _bench(job: _Job, pool: Executor) -> Bench:
+    job.note_screening()
+    with job.timed("screen"):
+        return prepare_screening(job.screened(), pool, lambda done, of: job.progress("compare", done, of))
+
+
+def _check_number(job: _Job, found: int, screening: Screening) -> None:
+    """In mode dp the number of pairs is what was announced, or none leaves."""
+    if job.private and found < job.wanted:
+        raise SynthwardError(
+            "screening.too-few-accepted",
+            f"{found} of {job.wanted} pairs passed, of {screening.sampled} samples: {dict(screening.rejected)}",
+            why="in mode dp the number of pairs is settled before a patient is read",
+            do="ask the study's lead for wider limits on masks; the generator is kept and costs nothing to draw from",
+        )
+
+
+def _statement(job: _Job) -> PrivacyStatement:
+    """From the ledger. Raises policy.dp-unaccounted where a study in mode dp would get another statement."""
+    with job.store.reading.begin() as connection:
+        told = statement(facts(connection, ledger), job.release_id)
+    if told.mode != job.study.privacy.mode:
+        raise SynthwardError(
+            "policy.dp-unaccounted",
+            f"the ledger's readings for {job.release_id} make it {told.mode}, the study asks for "
+            f"{job.study.privacy.mode}",
+            why="a statement is made from the ledger alone",
+            do="look at synthward-site ledger: this release was read for without noise",
+        )
+    return told
 
 
 def _style(job: _Job) -> Style:
@@ -192,7 +276,7 @@ def _pairs(job: _Job, wells: Iterator[Well], style: Style, screening: Screening)
     shutil.rmtree(folder, ignore_errors=True)  # of a job that was killed before it drafted
     private_folder(folder / "objects")
     cases = job.training()
-    asked = job.study.generator.samples_per_case * len(cases)
+    asked = job.wanted
     accepted = 0
     for well in wells:
         missing, attempts = well.wanted, well.wanted * ATTEMPTS_PER_SAMPLE

@@ -1,6 +1,9 @@
 """The screening within a release job: made and tried out before anything is trained, concluded when all is drawn.
 
 Every audit is written to private/audits, also one that blocks: the steward must be able to see why.
+
+In mode dp (rules that drop nothing) it only finds: no verdict ends the job, and what the manifest says of it does not
+depend on a real image, since a bit that does would be a reading without noise.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import cv2
 import numpy as np
 import torch
 
+from shared.bundle import AuditSummary, RejectionReason
 from shared.errors import SynthwardError
 from shared.files import private_folder, write_private
 from shared.pairs import LazyPairs, Pair
@@ -28,6 +32,12 @@ from site_node.screening.report import AuditReport, Control
 from site_node.screening.screen import Screening
 from site_node.screening.verdict import audit, missed
 
+# Reasons that a sample alone is enough for, and the study's limits: no real image has a say in them.
+DATA_FREE: frozenset[RejectionReason] = frozenset({"mask-empty", "mask-full", "implausible", "text", "duplicate"})
+FINDINGS_ONLY = (
+    "mode dp: nothing was dropped or blocked for what real images show, and none of it leaves; it is for the steward's "
+    "eyes, and the choice to let the release out is not covered by its epsilon"
+)
 CONTROL_CASES = 20  # training cases that are planted, in each kind of copy
 
 
@@ -47,7 +57,7 @@ class ToScreen:
 
 @dataclass(frozen=True)
 class Bench:
-    """A screening that has found what was planted."""
+    """A screening that has found what was planted; where it drops nothing, that was tried out."""
 
     asked: ToScreen
     reference: Reference
@@ -58,7 +68,7 @@ class Bench:
         self, released: Collection[str], seconds: Mapping[str, float], set_aside: Mapping[str, str],
         critic: Callable[[Sequence[Pair]], list[float]] | None = None,
     ) -> AuditReport:  # fmt: skip
-        """The audit, written down. Raises screening.*: then nothing may leave.
+        """The audit, written down. Raises screening.*: then nothing may leave. Where nothing drops, it never does.
 
         released: digests of images; critic: scores real pairs, see Source.critic_scores.
         """
@@ -70,11 +80,28 @@ class Bench:
             seconds={stage: round(took, 2) for stage, took in seconds.items()}, set_aside=set_aside,
             critic_scores=scores,
         )  # fmt: skip
+        if not self.asked.rules.drops:
+            report, error = report.model_copy(update={"why": (*report.why, FINDINGS_ONLY)}), None
         path = private_folder(self.asked.folder / "audits") / f"{self.asked.release_id}.json"
         write_private(path, report.model_dump_json(indent=1).encode())
         if error:
             raise SynthwardError(error.code, error.what, why=error.why, do=f"{error.do}; the audit is in {path}")
         return report
+
+
+def told_outside(report: AuditReport, *, drops: bool) -> AuditSummary:
+    """What the manifest says of an audit. drops False: counts of the checks that read no real image, and no verdict.
+
+    Then `inconclusive` is a constant, and none was planted: what controls found rests on real images too.
+    """
+    if drops:
+        return report.summary()
+    if not report.rejected.keys() <= DATA_FREE:
+        raise ValueError("a sample was dropped for what real images show")
+    return AuditSummary(
+        verdict="inconclusive", sampled=report.sampled, accepted=report.accepted, rejected=report.rejected, planted=0,
+        planted_found=0,
+    )  # fmt: skip
 
 
 def screening_pool(threads: int) -> Executor:
@@ -106,6 +133,6 @@ def prepare_screening(asked: ToScreen, pool: Executor, progress: Callable[[int, 
     others = [asked.holdout[place].load() for place in rng.permutation(len(asked.holdout))[:count]]
     controls = screening.plant(real, list(islice(cycle(others), count)), asked.seed)
     bench = Bench(asked, reference, screening, controls)
-    if missed(controls):
+    if missed(controls) and asked.rules.drops:
         bench.conclude((), {}, {})
     return bench

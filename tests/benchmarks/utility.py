@@ -108,8 +108,8 @@ class Options:
             "style": {"style_steps": self.style_steps},
             "fedavg": {"rounds": self.rounds},
         }
-        settings = {**self.resting(fold), **drawn, "test": self.test, "spec": self.spec().model_dump()}
-        return settings | own.get(part, {})
+        trained = {"test": self.test, "steps": self.steps, "batch": self.batch}
+        return {**self.resting(fold), **drawn, **trained, **own.get(part, {})}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -263,8 +263,12 @@ def _peaks(options: Options, bench: Bench) -> dict[int, float]:
 def peak_of_networks(count: int, pairs: Sequence[Pair], spec: EvaluationSpec, image: ImageSpec) -> float:
     """Peak resident memory of this process after it has trained and scored `count` networks, each dropped in turn."""
     for seed in range(count):
-        lazy = LazyPairs(range(len(pairs)), lambda place: pairs[place])
-        fit, validation = set_aside(lazy, [str(place) for place in range(len(lazy))], seed=SPLIT_SEED)
+        places = range(len(pairs))
+        # Read when they are asked for, as the coordinator reads a dataset's.
+        fit, validation = (
+            LazyPairs(part, pairs.__getitem__)
+            for part in set_aside(places, [str(place) for place in places], seed=SPLIT_SEED)
+        )
         model = train(fit, spec, image, seed=seed, steps=min(_MEMORY_STEPS, spec.steps), validation=validation)
         case_scores(model, [("patient", pair) for pair in validation])
     return peak_mb()

@@ -92,8 +92,8 @@ def federated(
             drawn = 1_000 * seed + 10 * this_round + place
             trained = train(cohorts[place], spec, image, seed=drawn, start=begun, steps=steps)
             # Equal weights for all: the noise is that of equal ones.
-            records = {"arrays": _record(to_arrays(trained)), "metrics": MetricRecord({"num-examples": 1.0})}
-            return Message(RecordDict(records), reply_to=message)
+            answer = RecordDict({"arrays": _record(to_arrays(trained)), "metrics": MetricRecord({"num-examples": 1.0})})
+            return Message(answer, reply_to=message)
 
         return app
 

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from coordinator.evaluation.report_data import ReportData
 from shared.metrics import NAMES
 from shared.pairs import check_mask, decode_png
 from tests.end_to_end.traffic import copies, images_in, raw_pixels
@@ -74,8 +75,10 @@ def sent(out: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted((out.parent / "capture").iterdir()))
 
 
-def test_the_three_outputs_are_there(out: Path) -> None:
+def test_the_outputs_are_there(out: Path) -> None:
     assert (out / "report.html").stat().st_size > 10_000
+    assert (out / "report.csv").stat().st_size > 1_000
+    assert ReportData.model_validate_json((out / "report.json").read_text()).run is not None
     assert (out / "summary.json").exists()
     assert (out / "dataset" / "index.csv").exists()
 
@@ -94,11 +97,31 @@ def test_the_summary_has_what_a_study_lead_asks(summary: dict[str, Any]) -> None
     assert summary["dataset"]["version"] == 1
     assert summary["dataset"]["pairs"] == sum(site["released"] for site in summary["sites"])
     arms = summary["evaluation"]["arms"]
-    assert arms.keys() >= {"real_own", "synthetic_own", "synthetic_pooled"}
+    assert arms.keys() == {"real_own", "synthetic_own", "synthetic_pooled", "real_and_others"}
     for by_site in arms.values():
         assert by_site.keys() == set(SITES)
         assert all(by_site[site].keys() == set(NAMES) for site in SITES)
-    assert set(summary["evaluation"]["matrix"]) == {*SITES, "pooled", "own real"}
+    assert set(summary["evaluation"]["matrix"]) == {*SITES, "pooled", "own real", "own real and others"}
+
+
+def test_every_figure_comes_with_its_interval_and_every_arm_with_its_gain(summary: dict[str, Any]) -> None:
+    found = summary["evaluation"]
+    assert found["missing"] == []
+    assert all(site in found["headline"] for site in SITES)
+    for cell in found["cells"]:
+        assert cell["seeds"] == 1
+        assert all(figure["low"] <= figure["mean"] <= figure["high"] for figure in cell["figures"].values())
+        assert bool(cell["gains"]) == (cell["arm"] != "real_own")
+
+
+def test_the_report_bears_in_mind_what_the_demo_lets_pass(out: Path, summary: dict[str, Any]) -> None:
+    notes = " ".join(summary["notes"])
+    assert {site["audit"]["verdict"] for site in summary["sites"]} == {"inconclusive"}
+    assert "verdict was inconclusive at north, harbour, valley" in notes
+    assert "floors are lowered to 80% of whole copies" in notes
+    page = (out / "report.html").read_text()
+    assert "To bear in mind" in page
+    assert page.count("The screening was inconclusive.") == len(SITES)
 
 
 def test_what_left_is_accounted_for_to_the_byte(summary: dict[str, Any]) -> None:

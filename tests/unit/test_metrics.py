@@ -255,14 +255,14 @@ def test_a_metric_outside_its_range_cannot_be_built_or_received(name: str, value
     values = dict.fromkeys(NAMES, 0.5) | {name: value}
     with pytest.raises(ValidationError):
         Metrics(**values)
-    answer = ConfigRecord({"state": "done", "code": "", "patients": 7})
+    answer = ConfigRecord({"state": "done", "code": "", "patients": 7, "about": "m-1", "document": b""})
     with refused("metrics.range"):
         read_answer(RecordDict({"answer": answer, "metrics": MetricRecord(values)}))
 
 
 @pytest.mark.parametrize("values", [dict.fromkeys(NAMES[:-1], 0.5), dict.fromkeys((*NAMES, "auc"), 0.5), {}])
 def test_seven_or_nine_metrics_are_refused(values: dict[str, float]) -> None:
-    answer = ConfigRecord({"state": "done", "code": "", "patients": 7})
+    answer = ConfigRecord({"state": "done", "code": "", "patients": 7, "about": "m-1", "document": b""})
     with refused("metrics.range"):
         read_answer(RecordDict({"answer": answer, "metrics": MetricRecord(values)}))
 

@@ -17,6 +17,7 @@ from shared.errors import SynthwardError
 from shared.segmenter import Segmenter, build, from_arrays, predict, to_arrays
 from shared.study import Encoder, EvaluationSpec, ImageSpec
 from shared.vision import import_smp
+from shared.weights import digest
 
 IMAGE = ImageSpec(size_px=32)
 OWN = {
@@ -108,24 +109,31 @@ def test_a_network_starts_from_the_file_and_not_from_another_encoders(tmp_path: 
     assert refusal.value.code == "weights.mismatch"
 
 
-@pytest.mark.parametrize("encoder", ["resnet18", "resnet50", "se_resnext50_32x4d", "tu-tf_efficientnet_lite0"])
-def test_a_network_of_every_encoder_is_drawn_by_chance_and_comes_back_from_its_arrays(encoder: Encoder) -> None:
-    spec = EvaluationSpec(encoder=encoder, encoder_weights="none")
-    networks: list[Segmenter] = []
-    for seed in (0, 0, 1):
-        torch.manual_seed(seed)
-        networks.append(build(spec, IMAGE).eval())
-    first, again, other = (to_arrays(network) for network in networks)
-    assert all(np.array_equal(array, again[name]) for name, array in first.items())
-    assert any(not np.array_equal(array, other[name]) for name, array in first.items())
+def drawn(encoder: Encoder, seed: int) -> Segmenter:
+    torch.manual_seed(seed)
+    return build(EvaluationSpec(encoder=encoder, encoder_weights="none"), IMAGE).eval()
+
+
+@pytest.mark.parametrize("encoder", ["resnet34", "resnet50", "se_resnext50_32x4d", "tu-tf_efficientnet_lite0"])
+def test_a_network_of_every_encoder_needs_no_file_and_comes_back_from_its_arrays(encoder: Encoder) -> None:
+    network = drawn(encoder, 0)
+    back = from_arrays(to_arrays(network), EvaluationSpec(encoder=encoder, encoder_weights="none"), IMAGE)
 
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    assert np.array_equal(predict(from_arrays(first, spec, IMAGE), pixels), predict(networks[0], pixels))
+    assert np.array_equal(predict(back, pixels), predict(network, pixels))
+
+
+def test_an_encoder_without_weights_is_drawn_by_chance_alone() -> None:
+    first, again, other = (to_arrays(drawn("resnet18", seed)) for seed in (0, 0, 1))
+    name = "network.encoder.layer1.0.conv1.weight"
+    assert digest(first) == digest(again)
+    assert not np.array_equal(first[name], other[name])
 
 
 def test_each_encoder_gets_images_as_its_weights_were_trained_on_them() -> None:
     given: dict[str, torch.Tensor] = {}
-    for encoder, mean, deviation in (("resnet18", 0.485, 0.229), ("tu-tf_efficientnet_lite0", 0.5, 0.5)):
+    expected: dict[Encoder, tuple[float, float]] = {"resnet18": (0.485, 0.229), "tu-tf_efficientnet_lite0": (0.5, 0.5)}
+    for encoder, (mean, deviation) in expected.items():
         model = build(EvaluationSpec(encoder=encoder, encoder_weights="none"), IMAGE).eval()
         model.network.register_forward_pre_hook(lambda _, inputs, name=encoder: given.update({name: inputs[0]}))
         with torch.no_grad():

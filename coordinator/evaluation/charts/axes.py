@@ -34,7 +34,7 @@ def share_axis(values: Sequence[float]) -> Axis:
     low, high = min(values, default=0.0), max(values, default=1.0)
     step = 0.1 if high - low <= 0.4 else 0.2
     # Rounded first: 0.6 / 0.2 is a little under 3.
-    first = math.floor(round(low / step, 6))
+    first = min(math.floor(round(low / step, 6)), round(1 / step) - 1)
     last = max(first + 1, math.ceil(round(high / step, 6)))
     return Axis(first * step, last * step, tuple(step * tick for tick in range(first, last + 1)))
 

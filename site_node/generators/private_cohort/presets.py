@@ -1,6 +1,7 @@
 """How a private generator is trained, by name: all of it public, none of it chosen by looking at a hospital's images.
 
-What privacy costs (sigma, q, steps) is no part of a preset: that is the study's and the ledger's.
+What privacy costs is no part of a preset's networks: the sampling rate, the number of steps and the clip stand in a
+schedule of the same name, and sigma follows from them and from the study's epsilon and delta.
 """
 
 from __future__ import annotations
@@ -38,6 +39,25 @@ class PrivatePreset:
 FAST = PrivatePreset("fast")
 DEMO = replace(FAST, name="demo", scenes=40, public_steps=10, batch=8, views=1)
 PRIVATE_PRESETS: dict[str, PrivatePreset] = {preset.name: preset for preset in (FAST, DEMO)}
+
+
+# Private steps that are paid for beyond a schedule's own: a job that was killed does at most one step a second time,
+# and the queue starts a job three times at most.
+SPARE_STEPS = 2
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """q: each patient's probability in each step; steps: private ones, at most 1,200 with those to spare; clip: of a
+    patient's gradient, in the L2 norm.
+    """
+
+    q: float
+    steps: int
+    clip: float = 1.0
+
+
+SCHEDULES: dict[str, Schedule] = {"fast": Schedule(0.1, 600), "demo": Schedule(0.1, 60)}
 
 
 def with_half_the_batch(preset: PrivatePreset) -> PrivatePreset:

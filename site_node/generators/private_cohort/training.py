@@ -4,7 +4,8 @@
     private   at most 1,200 steps: the critic under the mechanism, then the refiner by the critic's word
 
 Promise: patients' pixels reach nothing but PrivateCritic.step. Every number in a preset is public. The result depends
-on secret noise, so that no seed gives it twice; the seed decides what is public of it.
+on secret noise, so that no seed gives it twice; the seed decides what is public of it. What a checkpoint keeps was
+noised or public before; the source of the noise is never in it, and a training that goes on takes a new one.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from site_node.dp.tainted import PrivateTensor, private
 from site_node.generators.cohort.adversarial import BETAS, rate_share, zero_centred
 from site_node.generators.cohort.networks import DetailGenerator
 from site_node.generators.inputs import stream
+from site_node.generators.optimiser_state import moments, restore_moments
+from site_node.generators.private_cohort.checkpoint import PrivateCheckpoint
 from site_node.generators.private_cohort.generator import (
     PrivateCohortGenerator,
     Spent,
@@ -39,6 +42,7 @@ from site_node.generators.private_cohort.networks import SmallCritic
 from site_node.generators.private_cohort.presets import MOST_STEPS, PrivatePreset
 from site_node.generators.private_cohort.prior import Prior, check_size
 from site_node.generators.progress import Progress
+from site_node.generators.tensor_file import below
 
 _TOLD_EVERY = 25
 _RECOLOURED = 0.3  # largest change of a channel in the public phase, in units of half the range
@@ -72,11 +76,13 @@ def train_private_cohort(
     device: str = "cpu",
     on_progress: OnProgress | None = None,
     chance: Chance | None = None,
+    checkpoint: PrivateCheckpoint | None = None,
 ) -> PrivateCohortGenerator:
     """A generator of pairs of the prior's size, back on the CPU.
 
     cases_by_patient: of each patient at least one pair, all squares with the prior's channels. The caller has charged
-    the account before the call, and charges it again for a second one: of a training that was cut short nothing stays.
+    the account before the call. checkpoint: written after every private step, so that a training that was killed does
+    at most one of them again; without one, a second call is a second training, to be charged anew.
     on_progress is called every 25 steps. Raises training.none, training.too-small and training.diverged.
     """
     check_size(prior.size_px)
@@ -85,8 +91,10 @@ def train_private_cohort(
         raise SynthwardError("training.none", "there is no patient to learn from", do="import patients")
     mechanism = Mechanism(privacy.sigma, privacy.clip, privacy.q, len(patients))
     run = _Run(preset, prior, seed, device, on_progress, privacy.steps)
-    run.pretrain()
-    run.train(patients, mechanism, chance)
+    begun, state = checkpoint.read() if checkpoint is not None else (0, {})
+    if not begun:
+        run.pretrain()
+    run.train(patients, mechanism, chance, checkpoint, begun, state)
     spent = Spent(
         "training", "poisson-sampled-gaussian", privacy.sigma, privacy.q, privacy.steps, privacy.clip, len(patients)
     )
@@ -96,9 +104,14 @@ def train_private_cohort(
 
 def _images(cases: Sequence[Pair], prior: Prior, size_px: int) -> PrivateTensor:
     """A patient's pairs as the critic sees them: [n, C + 1, s, s], marked as private."""
-    if not cases or any(pair.channels != prior.channels or len(set(pair.mask.shape)) > 1 for pair in cases):
-        raise ValueError("each patient has one pair or more, squares with the prior's channels")
-    return private(torch.cat([shrunk(stacked([pair]), min(size_px, prior.size_px)) for pair in cases]))
+    if not cases:
+        raise ValueError("each patient has one pair or more")
+    small = []
+    for pair in cases:  # one at a time at its full size
+        if pair.channels != prior.channels or len(set(pair.mask.shape)) > 1:
+            raise ValueError("pairs are squares with the prior's channels")
+        small.append(shrunk(stacked([pair]), min(size_px, prior.size_px)))
+    return private(torch.cat(small))
 
 
 class _Run:
@@ -132,16 +145,28 @@ class _Run:
             optimiser.step()
             self._tell(0, step + 1, self._preset.public_steps)
 
-    def train(self, patients: Sequence[PrivateTensor], mechanism: Mechanism, chance: Chance | None) -> None:
-        """The private steps. The critic gets a new optimiser: what it learns from is noised from here on."""
+    def train(
+        self,
+        patients: Sequence[PrivateTensor],
+        mechanism: Mechanism,
+        chance: Chance | None,
+        checkpoint: PrivateCheckpoint | None,
+        begun: int,
+        state: dict[str, Tensor],
+    ) -> None:
+        """The private steps from `begun` on. The critic gets a new optimiser: what it learns from is noised from here
+        on, and so is what a checkpoint gives back to it.
+        """
         preset = self._preset
         of_critic = torch.optim.Adam(self.critic.parameters(), preset.critic_rate, BETAS)
         of_refiner = torch.optim.Adam(self.refiner.parameters(), preset.refiner_rate, BETAS)
         step_of = PrivateCritic(
             self.critic, of_critic, mechanism, wasserstein, self._shape, chance=chance, view=self._view
         )
+        if begun:
+            self._restore(state, of_critic, of_refiner)
         kept = [private(patient.to(self._device)) for patient in patients]
-        for done in range(self._steps):
+        for done in range(begun, self._steps):
             for optimiser, rate in ((of_critic, preset.critic_rate), (of_refiner, preset.refiner_rate)):
                 for group in optimiser.param_groups:
                     group["lr"] = rate * rate_share(done, self._steps)
@@ -149,7 +174,28 @@ class _Run:
                 drawn = refined(self.refiner, self._base(), self._px, self._random)
             step_of.step(kept, partial(self._penalty, drawn), against=drawn)
             self._refiner_step(of_refiner, done)
+            if checkpoint is not None:
+                checkpoint.write(done + 1, self._state(of_critic, of_refiner))
             self._tell(1, done + 1, self._steps)
+
+    def _state(self, of_critic: torch.optim.Optimizer, of_refiner: torch.optim.Optimizer) -> dict[str, Tensor]:
+        """What the next step starts from: weights and moments that come after the noise, and the public stream."""
+        parts = {
+            "critic": self.critic.state_dict(), "refiner": self.refiner.state_dict(), "average": self.average,
+            "of_critic": moments(of_critic), "of_refiner": moments(of_refiner),
+        }  # fmt: skip
+        named = {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+        return named | {"random": self._random.get_state()}
+
+    def _restore(
+        self, state: dict[str, Tensor], of_critic: torch.optim.Optimizer, of_refiner: torch.optim.Optimizer
+    ) -> None:
+        self.critic.load_state_dict(below(state, "critic"))
+        self.refiner.load_state_dict(below(state, "refiner"))
+        self.average = {name: tensor.to(self._device) for name, tensor in below(state, "average").items()}
+        restore_moments(of_critic, below(state, "of_critic"))
+        restore_moments(of_refiner, below(state, "of_refiner"))
+        self._random.set_state(state["random"])
 
     def _penalty(self, drawn: Tensor) -> Tensor:
         """For a flat slope at points between drawn images: nothing real is here. Wasserstein's critic needs a bound."""
