@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from shared.documents import canonical
 from shared.errors import SynthwardError
@@ -41,7 +41,11 @@ class PairEntry(Document):
 
 
 class AuditSummary(Document):
-    """What the screening did, in counts and its verdict; the full report stays at the site."""
+    """What the screening did, in counts and its verdict; the full report stays at the site.
+
+    membership_auc: upper end (95 %) of the area under the curve of an attack that tells from the samples who was
+    trained on; None where that may not leave.
+    """
 
     verdict: Verdict
     sampled: Count
@@ -49,6 +53,15 @@ class AuditSummary(Document):
     rejected: dict[RejectionReason, Count]
     planted: Count
     planted_found: Count
+    membership_auc: float | None = Field(default=None, ge=0.0, le=1.0)
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_said(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A summary keeps the bytes that it had before an attack's figure could stand in it."""
+        fields: dict[str, Any] = serialize(self)
+        if self.membership_auc is None:
+            fields.pop("membership_auc", None)
+        return fields
 
 
 class Manifest(Document):

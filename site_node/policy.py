@@ -50,8 +50,8 @@ class Policy(Document):
 
 
 COMMENTS = {
-    "privacy_modes": "Modes this hospital takes part in. audited carries no formal guarantee. dp spends epsilon; on the "
-    "polyps that were measured it bought no more than drawn scenes give, which read nobody (see the README).",
+    "privacy_modes": "Modes this hospital takes part in. audited carries no formal guarantee. dp spends epsilon; on "
+    "the polyps that were measured it bought no more than drawn scenes give, which read nobody (see the README).",
     "generators": "Generators that may be trained here. Each of per_case holds one patient's image.",
     "min_patients": "The release floor: fewest training patients behind a release.",
     "min_holdout_patients": "Fewest hold-out patients behind a metric that leaves.",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from coordinator.evaluation.report_data import Means, ReportData, SiteData
-from shared.findings import ArmFigures, Gain
+from coordinator.evaluation.report_data import Means, ReportData
+from shared.findings import ArmFigures, Comparison, Gain
 from shared.metrics import NAMES, MetricName
 from shared.study import Arm
 
@@ -26,7 +26,8 @@ class Figure:
 class Cell:
     """One network at one site: figures of all metrics over `seeds` seeds, or a reason why there are none.
 
-    gains: over the comparison's reference, where there is a comparison and this is not the reference.
+    gains: over the comparison's reference, where there is a comparison and this is not the reference. runs: the fewest
+    training runs on either side of them.
     """
 
     arm: Arm
@@ -37,6 +38,7 @@ class Cell:
     patients: int | None = None
     figures: Mapping[MetricName, Figure] = field(default_factory=dict)
     gains: Mapping[MetricName, Gain] = field(default_factory=dict)
+    runs: int = 0
     reason: str = ""
 
     @property
@@ -55,7 +57,7 @@ def cells(data: ReportData) -> tuple[Cell, ...]:
     found = []
     for site in data.sites:
         if site.comparison is not None:
-            found += [_compared(figures, site, site.comparison.patients) for figures in site.comparison.arms]
+            found += [_compared(figures, site.name, site.comparison) for figures in site.comparison.arms]
         found += [_mean(means) for means in data.means if means.site == site.name]
     return tuple(found)
 
@@ -68,16 +70,18 @@ def ends(figures: Iterable[Figure]) -> list[float]:
     ]  # fmt: skip
 
 
-def _compared(figures: ArmFigures, site: SiteData, patients: int) -> Cell:
+def _compared(figures: ArmFigures, site: str, comparison: Comparison) -> Cell:
+    references = [other.seeds for other in comparison.arms if other.arm == comparison.reference]
     return Cell(
         arm=figures.arm,
         trained_on=figures.trained_on,
         n=figures.n,
-        site=site.name,
+        site=site,
         seeds=figures.seeds,
-        patients=patients,
+        patients=comparison.patients,
         figures={name: Figure(i.mean, i.low, i.high) for name, i in figures.figures.items()},
         gains=dict(figures.gains or {}),
+        runs=min([figures.seeds, *references]),
     )
 
 

@@ -34,10 +34,10 @@ CLAUSE_WORDS: dict[Standing, str] = {
 }
 
 
-def standing(gain: Gain, *, patients: int | None, seeds: int) -> Standing:
-    """What a gain carries. patients: of the hold-out, None where nobody told. seeds: training runs of the network."""
+def standing(gain: Gain, *, patients: int | None, runs: int) -> Standing:
+    """What a gain carries. patients: of the hold-out, None where nobody told. runs: fewest trainings of either side."""
     if patients is None or patients < FEW_PATIENTS:
         return "few"
     if not gain.beyond_chance:
         return "within"
-    return "beyond" if seeds > 1 else "once"
+    return "beyond" if runs > 1 else "once"

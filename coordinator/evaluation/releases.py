@@ -20,13 +20,11 @@ _WORST_FIRST: tuple[Verdict, ...] = ("blocked", "inconclusive", "passed")
 
 @dataclass(frozen=True)
 class Known:
-    """What a site told those who asked it, and no message carries: its cases and patients, who approved, how well an
-    attack told who was trained on (upper end of 95 %)."""
+    """What a site told those who asked it, and no message carries: its cases and patients, and who approved."""
 
     cases: int | None = None
     patients: int | None = None
     approved_by: tuple[str, ...] = ()
-    membership_auc: float | None = None
 
 
 def gather_release(
@@ -60,7 +58,7 @@ def gather_release(
         privacy_sentences=tuple(claim.sentences()),
         acceptance=accepted / sampled if sampled else None,
         epsilon=claim.dp.epsilon_prv if claim.dp is not None else None,
-        membership_auc=known.membership_auc,
+        membership_auc=max((a.membership_auc for a in audits if a.membership_auc is not None), default=None),
         approved_by=known.approved_by,
         sheet_png=contact_sheet(pairs, columns=_COLUMNS, cell_px=_CELL_PX) if pairs else None,
         sheet_pairs=len(pairs),

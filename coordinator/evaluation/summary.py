@@ -27,11 +27,12 @@ HEADLINES: tuple[tuple[Key, str], ...] = (
         "Adding the other sites' synthetic pairs to a site's own real images changed the overlap of the lesions found "
         "with a person's outlines (IoU)",
     ),
-    (POOL, "Training on all sites' synthetic pairs in place of a site's own real images changed the overlap of the "
-    "lesions found with a person's outlines (IoU)"),
-)  # fmt: skip
-
-
+    (
+        POOL,
+        "Training on all sites' synthetic pairs in place of a site's own real images changed the overlap of the "
+        "lesions found with a person's outlines (IoU)",
+    ),
+)
 # What the summary's table shows of each site, own synthetic pairs besides.
 WORTH: tuple[tuple[Key, str], ...] = (
     (REAL, "own real images"),
@@ -91,7 +92,7 @@ def _headline(data: ReportData, table: dict[tuple[Key, str], Cell]) -> str:
 
 def _gain_at(cell: Cell, *, first: bool) -> str:
     gain = cell.gains["iou"]
-    how = standing(gain, patients=cell.patients, seeds=cell.seeds)
+    how = standing(gain, patients=cell.patients, runs=cell.runs)
     text = gain_text(gain).replace("(", "(95 % interval ", 1) if first else gain_text(gain)
     return f"by {text} at {cell.site}, {CLAUSE_WORDS[how]}"
 
@@ -118,7 +119,8 @@ def _gaps(data: ReportData, found: Sequence[Cell]) -> tuple[str, ...]:
     for site in data.sites:
         if site.release is None:
             lines.append(f"{site.name} released nothing: {site.no_release}.")
-        if site.comparison is None:
+        # In mode dp nobody asks for intervals: none is missing.
+        if site.comparison is None and data.study.privacy.mode != "dp":
             lines.append(f"{site.name} has no intervals and no gains: {site.no_comparison}.")
         reasons = Counter(cell.reason for cell in found if cell.site == site.name and cell.reason)
         lines += [f"{site.name} has no figures for {count(n, 'network')}: {why}." for why, n in sorted(reasons.items())]
@@ -169,6 +171,8 @@ def _worth(site: SiteData, table: dict[tuple[Key, str], Cell]) -> Worth:
 
 def _caution(data: ReportData, found: Sequence[Cell]) -> tuple[str, ...]:
     lines = []
+    if data.study.privacy.mode == "dp":
+        lines.append("Figures and numbers of hold-out patients were noised at the sites before they left (mode dp).")
     if any(cell.seeds == 1 for cell in found):
         lines.append(
             "Figures with one training run carry an interval over patients only. On real polyps two runs of one "

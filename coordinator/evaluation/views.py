@@ -136,7 +136,7 @@ def gain_panels(data: ReportData, table: Sequence[Cell]) -> tuple[list[Panel], A
         rows = []
         for cell in found:
             gain = cell.gains["iou"]
-            how = standing(gain, patients=cell.patients, seeds=cell.seeds)
+            how = standing(gain, patients=cell.patients, runs=cell.runs)
             title = f"{ARM_WORDS[arm]} at {cell.site}"
             drawn = gain_row(gain, axis, _LOOKS[arm], title, filled=how == "beyond")
             rows.append(ChartRow(cell.site, drawn, signed(gain.mean), (signed_interval(gain), STANDING_WORDS[how])))

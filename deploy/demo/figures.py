@@ -55,7 +55,7 @@ def write_outputs(
     store = Store(home.database_url())
     published = store.study(study.study_id)
     extras = Extras(
-        sites={site.name: _known(imported[site.name], releases[site.name]) for site in sites},
+        sites={site.name: _known(imported[site.name]) for site in sites},
         notes=tuple(_notes(imported, releases, real=real)),
         run=RunData(egress=egress, seconds=meter.seconds, peak_rss_mb=peaks),
     )
@@ -122,14 +122,12 @@ def _plain(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _known(imported: Mapping[str, Any], release: Mapping[str, Any]) -> Known:
+def _known(imported: Mapping[str, Any]) -> Known:
     """What no message carries; a coordinator elsewhere would not have it."""
-    attacks = [attack["auc"]["high"] for attack in release["report"]["membership"]]
     return Known(
         cases=imported["cases"],
         patients=imported["patients"],
         approved_by=(STEWARD,),
-        membership_auc=max(attacks, default=None),
     )
 
 

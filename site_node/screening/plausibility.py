@@ -16,8 +16,8 @@ from shared.study import MaskLimits
 _ROOM = 0.5
 """How far outside the cohort's range a statistic may lie, as a share of the range."""
 _STATISTICS = 5
-# A few cases show little of what their camera sees. Of images from where they are from, _CONTENT are to lie within on
-# all statistics at once, with _CONFIDENCE; each statistic gets its part of both shortfalls (Bonferroni).
+# A few patients show little of what their camera sees. Of images from where theirs are from, _CONTENT are to lie within
+# on all statistics at once, with _CONFIDENCE; each statistic gets its part of both shortfalls (Bonferroni).
 _CONTENT, _CONFIDENCE = 0.99, 0.95
 _DETAIL = 4
 _LEAST_PART = 0.0005  # of the image: a smaller speck is no lesion and does not count as one
@@ -31,19 +31,20 @@ class Ranges:
     high: NDArray[np.float64]
 
     @classmethod
-    def of(cls, statistics: Sequence[NDArray[np.float64]]) -> Ranges:
+    def of(cls, statistics: Sequence[NDArray[np.float64]], patients: int) -> Ranges:
         """The range with _ROOM on either side, or the tolerance interval on the side on which that is wider.
 
-        statistics: of each training image, one or more. The interval is that of a normal distribution. It is the wider
-        one below some forty images; of hundreds it lies well inside the range. One image alone allows everything.
+        statistics: of each training image, one or more; patients: how many they are of, which is what the interval
+        counts, as images of one patient are alike. It is that of a normal distribution, and the wider one below some
+        forty patients; of hundreds it lies well inside the range. One patient alone allows everything.
         """
         stacked = np.stack(statistics)
         low, high = stacked.min(0), stacked.max(0)
         room = _ROOM * np.maximum(high - low, 1.0)
         middle = stacked.mean(0)
         apart = np.full(_STATISTICS, np.inf)
-        if len(stacked) > 1:
-            apart = _factor(len(stacked)) * stacked.std(0, ddof=1)
+        if patients > 1:
+            apart = _factor(patients) * stacked.std(0, ddof=1)
         low, high = np.minimum(low - room, middle - apart), np.maximum(high + room, middle + apart)
         low[_DETAIL] = 0.0  # soft images are what generators draw, and hardly worse to learn from; noise is
         return cls(low, high)

@@ -162,7 +162,7 @@ def build_reference(
         training=tuple(training),
         holdout=tuple(holdout),
         checks=checks,
-        ranges=Ranges.of(found),
+        ranges=Ranges.of(found, len(set(patients))),
         holdout_scores=scores,
         limits={**limits(dropping, caps), "mask": limit(scores["mask"], FALSE_ALARMS)},
         false_alarms=false_alarms(dropping, [case.patient for case in holdout], caps),

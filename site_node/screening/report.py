@@ -176,7 +176,8 @@ class AuditReport(Document):
     set_aside: dict[str, str] = Field(default_factory=dict)
 
     def summary(self) -> AuditSummary:
-        """What of this may leave: counts and the verdict."""
+        """What of this may leave: counts, the verdict, and how far the distance attack may reach, in whole percent."""
+        reach = next((attack.auc.high for attack in self.membership if attack.name == "distance"), None)
         return AuditSummary(
             verdict=self.verdict,
             sampled=self.sampled,
@@ -184,4 +185,5 @@ class AuditReport(Document):
             rejected=self.rejected,
             planted=sum(control.found.n for control in self.controls),
             planted_found=sum(control.found.k for control in self.controls),
+            membership_auc=None if reach is None else math.ceil(100 * reach) / 100,
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.documents import canonical
+from shared.errors import SynthwardError
 from shared.findings import Distribution, Measure
 from shared.orders import DistributionRequest
 from shared.pair_arrays import ArrayPairs
@@ -29,10 +30,13 @@ def measure_distances(
 ) -> dict[str, Any]:  # fmt: skip
     """{"document": a Distribution, canonical}. weights: of the features' network, if there is one.
 
-    Raises policy.metrics, policy.dp-unaccounted, cohort.*, style.weights-*, storage.damaged, pairs.shape.
+    Raises policy.metrics, policy.dp-unaccounted, policy.arm-without-data for a single pair, cohort.*, style.weights-*,
+    screening.inconclusive with too few patients for two halves, storage.damaged, pairs.shape.
     """
     found = admit(store, study, policy)
     synthetic = ArrayPairs(arrays_of(inbox, order.pairs_sha256), study.image)
+    if len(synthetic) < 2:
+        raise SynthwardError("policy.arm-without-data", "one pair has no distance from a set")
     with store.engine.begin() as connection:
         record(
             connection, ledger, study_sha256=order.study_sha256, kind="distances", subject=order.order_id,
@@ -57,7 +61,8 @@ def measure_distances(
         images=images,
         features=_FEATURES[features.name] if features else "none",  # type: ignore[arg-type]
         measures=tuple(
-            Measure(name=m.name, value=round(m.value, decimals), yardstick=round(m.yardstick, decimals))
+            # Digits, not decimals: two halves of one cohort may lie a thousandth apart.
+            Measure(name=m.name, value=float(f"{m.value:.{decimals}g}"), yardstick=float(f"{m.yardstick:.{decimals}g}"))
             for m in measures
         ),
     )

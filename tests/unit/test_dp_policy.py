@@ -8,8 +8,8 @@ import pytest
 
 import site_node.policy
 from shared.metrics import Metrics
-from shared.segmenter import build, to_arrays
 from shared.orders import MeasurementRequest
+from shared.segmenter import build, to_arrays
 from shared.study import Study
 from shared.weights import digest, pack, save_arrays
 from site_node.cases import PrivateStore, ledger

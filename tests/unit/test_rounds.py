@@ -21,8 +21,8 @@ from shared.errors import SynthwardError
 from shared.identity import new_signing_key
 from shared.messages import Answer, read_answer, request
 from shared.metrics import NAMES, Metrics
-from shared.pairs import sha256_hex
 from shared.orders import MeasurementRequest
+from shared.pairs import sha256_hex
 from shared.weights import digest, load_arrays, pack
 from site_node.jobs import JobKind, JobState, Queue
 from site_node.link.client_app import build_client_app
@@ -230,7 +230,8 @@ def test_an_order_for_a_study_that_the_site_never_took_is_refused(home: Home, ke
 
 
 def test_a_site_that_stays_away_is_reported_as_that(key: Ed25519PrivateKey, taken: str) -> None:
-    assert run(MemoryGrid({}), [order(key, taken)]) == {"m-synthetic-own": Answer("failed", "unavailable.timeout", about="m-synthetic-own")}
+    gone = Answer("failed", "unavailable.timeout", about="m-synthetic-own")
+    assert run(MemoryGrid({}), [order(key, taken)]) == {"m-synthetic-own": gone}
 
 
 @pytest.mark.parametrize(
@@ -250,8 +251,8 @@ def test_figures_that_are_no_metrics_are_refused(what: str, figures: dict[str, f
 
 
 def test_text_from_a_site_goes_no_further_than_its_code() -> None:
-    answer = ConfigRecord({"state": "refused", "code": "Mrs Smith, polyp_017.png", "patients": 0, "about": "", "document": b""})
-    assert read_answer(RecordDict({"answer": answer})) == Answer("refused", "internal")
+    answer = {"state": "refused", "code": "Mrs Smith, polyp_017.png", "patients": 0, "about": "", "document": b""}
+    assert read_answer(RecordDict({"answer": ConfigRecord(answer)})) == Answer("refused", "internal")
 
 
 def test_a_stricter_policy_than_the_study_holds(tmp_path: Path, key: Ed25519PrivateKey) -> None:

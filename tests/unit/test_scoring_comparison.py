@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from shared.findings import ArmFigures, Comparison
 from shared.metrics import NAMES, Metrics
 from site_node.scoring.comparison import ArmKey, compare
+from site_node.scoring.intervals import bootstrap_mean
 
 Scores = dict[ArmKey, dict[int, dict[str, Metrics]]]
 REAL: ArmKey = ("real_own", None, None)
@@ -91,7 +92,13 @@ def test_the_order_of_patients_and_seeds_changes_nothing(scores: Scores) -> None
         key: {seed: dict(reversed(by_patient.items())) for seed, by_patient in reversed(by_seed.items())}
         for key, by_seed in scores.items()
     }
-    assert compared(turned) == compared(scores)
+    found = compared(scores)
+    assert compared(turned) == found
+    # And they are drawn in the order of their names, which is the same in every process, as that of a set is not.
+    ious = np.array([np.mean([scores[REAL][seed][patient].iou for seed in SEEDS]) for patient in sorted(PATIENTS)])
+    expected = [float(part) for part in bootstrap_mean(ious, seed=0, resamples=200)]
+    iou = found[REAL].figures["iou"]
+    assert [iou.mean, iou.low, iou.high] == pytest.approx(expected, abs=1e-4)
 
 
 @unhurried
@@ -127,6 +134,20 @@ def test_few_cases_are_held_against_as_few() -> None:
     assert gains == {
         ("few_real", 5): None, ("few_real", 10): None, ("few_synthetic", 5): 0.1, ("few_synthetic", 10): -0.1,
     }  # fmt: skip
+
+
+def test_the_nearest_reference_is_taken() -> None:
+    references: Scores = {
+        ("synthetic_own", "north", 2): arm([0.1, 0.1]), ("synthetic_own", None, 2): arm([0.2, 0.2]),
+        ("synthetic_own", "north", None): arm([0.3, 0.3]), ("synthetic_own", None, None): arm([0.4, 0.4]),
+    }  # fmt: skip
+    asked: ArmKey = ("refined", "north", 2)
+    gains = []
+    while references:
+        found = compare({**references, asked: arm([0.9, 0.9])}, "synthetic_own", decimals=3, seed=0, resamples=100)
+        gains.append(found[-1].gains and found[-1].gains["iou"].mean)
+        references.pop(next(iter(references)))
+    assert gains == [0.8, 0.7, 0.6, 0.5]
 
 
 def test_a_comparison_can_be_made_of_them() -> None:
