@@ -57,7 +57,7 @@ COMMENTS = {
     "public_fleet": "The same for the fleet interface.",
     "database_url": "SQLAlchemy URL. Empty: SQLite in this folder.",
     "objects_url": "fsspec URL of the object store. Empty: objects/ in this folder.",
-    "encoder_weights": "A safetensors file of the evaluation's encoder, for studies that name one by digest. Empty: none.",
+    "encoder_weights": "A safetensors file of the evaluation's encoder, where a study names its digest. Empty: none.",
     "capture": "A folder that gets a copy of every byte that sites send, for an audit. Empty: none.",
 }
 

@@ -63,7 +63,7 @@ SETTINGS_COMMENTS = {
     "fleet_address": "The same for the coordinator's Flower fleet interface.",
     "style_weights": "A safetensors file of VGG-19 or SqueezeNet 1.1, for studies with style gatys. Empty: none.",
     "screening_weights": "The same kind of file, for the screening's embedding and for distances. Empty: without.",
-    "encoder_weights": "A safetensors file of the evaluation's encoder, for studies that name one by digest. Empty: none.",
+    "encoder_weights": "A safetensors file of the evaluation's encoder, where a study names its digest. Empty: none.",
     "style_images": "A folder of public images, for studies whose style comes from such. Empty: none.",
     "review_port": "Port of the stewards' review page.",
     "review_bind": "Address on which the review page listens. Other than loopback: only behind a proxy.",

@@ -25,12 +25,18 @@ STANDING_WORDS: dict[Standing, str] = {
 }
 
 
-# The same as the end of a sentence's clause.
+# The same as the end of a sentence's clause, of one gain and of several.
 CLAUSE_WORDS: dict[Standing, str] = {
     "beyond": "beyond chance",
     "within": "which may be chance",
     "once": "which may be chance, with one training run each",
     "few": "from too few patients to say",
+}
+ALL_WORDS: dict[Standing, str] = {
+    "beyond": "all beyond chance",
+    "within": "all of which may be chance",
+    "once": "all of which may be chance, with one training run each",
+    "few": "all from too few patients to say",
 }
 
 

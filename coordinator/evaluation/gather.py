@@ -22,6 +22,7 @@ from coordinator.store.findings import findings
 from coordinator.store.objects import ObjectStore
 from coordinator.store.store import PublishedStudy, Store
 from shared.errors import public_text
+from shared.orders import POOLED
 
 PACKAGES = ("synthward", "torch", "segmentation-models-pytorch", "timm", "flwr", "numpy")
 
@@ -57,6 +58,7 @@ def gather(
         own = [answer for answer in answers if answer.site == name]
         told = [finding for finding in found if finding.site == name]
         comparison, no_comparison = comparison_of(question, told)
+        distances = sorted((f for f in told if f.kind == "distribution"), key=lambda f: f.trained_on == POOLED)
         sites.append(
             SiteData(
                 name=name,
@@ -67,7 +69,7 @@ def gather(
                 no_release="" if release is not None else _no_release(store, published, name),
                 comparison=comparison,
                 no_comparison=no_comparison,
-                distributions=tuple(distribution_of(question, f) for f in told if f.kind == "distribution"),
+                distributions=tuple(distribution_of(question, finding) for finding in distances),
             )
         )
         means += means_of(question, name, comparison, own)

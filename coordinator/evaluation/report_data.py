@@ -32,7 +32,7 @@ class Release(Part):
     """What a site let out into this dataset version, by its manifests. planted_found: of the copies planted as control.
 
     acceptance: share of the samples that the screening let pass. epsilon: of the release alone, None in mode audited.
-    membership_auc: the upper end (95 %) of an attack that tells who was trained on; None where the site keeps it.
+    membership_auc: the upper end (95 %) of an attack that tells who was trained on, None where there was none.
     sheet_png: a contact sheet of some of the pairs, sheet_pairs of them.
     """
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from coordinator.evaluation.cells import Cell, Key, cells
-from coordinator.evaluation.chance import CLAUSE_WORDS, FEW_PATIENTS, NOISE_IOU, SOME_PATIENTS, standing
+from coordinator.evaluation.chance import ALL_WORDS, CLAUSE_WORDS, FEW_PATIENTS, NOISE_IOU, SOME_PATIENTS, standing
 from coordinator.evaluation.report_data import ReportData, SiteData
 from coordinator.evaluation.words import count, gain_text, interval, listed, megabytes
 from shared.orders import OTHERS, POOLED
@@ -84,17 +84,19 @@ def _headline(data: ReportData, table: dict[tuple[Key, str], Cell]) -> str:
         found = [table[key, s.name] for s in data.sites if s.name in over_real and (key, s.name) in table]
         found = [cell for cell in found if cell.gains]
         if found:
-            parts = [_gain_at(cell, first=index == 0) for index, cell in enumerate(found)]
             missing = [site.name for site in data.sites if site.name not in {cell.site for cell in found}]
-            return f"{words} {'; '.join(parts)}{f'; {listed(missing)} without a figure' if missing else ''}."
+            return f"{words} {_gains(found)}{f'; {listed(missing)} without a figure' if missing else ''}."
     return _means_headline(data, table)
 
 
-def _gain_at(cell: Cell, *, first: bool) -> str:
-    gain = cell.gains["iou"]
-    how = standing(gain, patients=cell.patients, runs=cell.runs)
-    text = gain_text(gain).replace("(", "(95 % interval ", 1) if first else gain_text(gain)
-    return f"by {text} at {cell.site}, {CLAUSE_WORDS[how]}"
+def _gains(found: Sequence[Cell]) -> str:
+    """The gain at each site; what it carries once, where it is the same at all of several sites."""
+    texts = [f"by {gain_text(cell.gains['iou'])} at {cell.site}" for cell in found]
+    texts[0] = texts[0].replace("(", "(95 % interval ", 1)
+    carried = [standing(cell.gains["iou"], patients=cell.patients, runs=cell.runs) for cell in found]
+    if len(found) > 1 and len(set(carried)) == 1:
+        return f"{'; '.join(texts)}; {ALL_WORDS[carried[0]]}"
+    return "; ".join(f"{text}, {CLAUSE_WORDS[how]}" for text, how in zip(texts, carried, strict=True))
 
 
 def _means_headline(data: ReportData, table: dict[tuple[Key, str], Cell]) -> str:

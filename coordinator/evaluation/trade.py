@@ -39,7 +39,7 @@ def trades(data: ReportData, table: Sequence[Cell]) -> list[Trade]:
          "No release claims an ε: the study's mode is audited." if mode == "audited" else "No release has an ε yet."),
         ("Membership AUC", "upper end of 95 %; 0.5 is a coin's throw; smaller protects more",
          lambda release: None if release.membership_auc is None else max(0.5, release.membership_auc),
-         "The sites keep what their membership attacks found; only the verdict is let out."),
+         "No release tells how far an attack on its training patients reached."),
         ("Share of samples accepted", "how much was dropped, not how safe the rest is",
          lambda release: release.acceptance, "No release tells how many samples it was chosen from."),
     )  # fmt: skip

@@ -48,7 +48,9 @@ def write_outputs(
 ) -> None:
     """Writes out/summary.json and out/report.html, .json, .csv. imported, statuses, dataset and checked are what the
     commands answered."""
-    egress = {site.name: _egress(site, statuses[site.name]["egress"]) for site in sites}
+    # Counted once: sites go on polling while the report is made.
+    sent = {site.name: (site.enrolment.sent + site.releases.sent, site.fleet.sent) for site in sites}
+    egress = {name: _egress(*sent[name], statuses[name]["egress"]) for name in sent}
     releases = {site.name: statuses[site.name]["releases"][0] for site in sites}
     peaks = {name: mb for name, mb in sorted(meter.peak_mb.items()) if mb > 0} | {"all together": meter.total_mb}
     home = Home(coordinator.home)
@@ -81,7 +83,7 @@ def write_outputs(
         "dataset": {key: dataset[key] for key in ("version", "pairs", "sha256")},
         "evaluation": _evaluation(report),
         "egress": egress,
-        "wire_bytes": {s.name: s.enrolment.sent + s.releases.sent + s.fleet.sent for s in sites},
+        "wire_bytes": {name: sum(both) for name, both in sent.items()},
         "seconds": meter.seconds,
         "peak_rss_mb": peaks,
         "verified": {name: dict(found) for name, found in checked.items()},
@@ -131,8 +133,8 @@ def _known(imported: Mapping[str, Any]) -> Known:
     )
 
 
-def _egress(site: SiteParty, counted: Mapping[str, int]) -> dict[str, int]:
-    """kind -> bytes; the kinds add up to every byte that passed the site's relays.
+def _egress(grpc: int, fleet: int, counted: Mapping[str, int]) -> dict[str, int]:
+    """kind -> bytes; the kinds add up to every byte that passed the site's relays: `grpc` and `fleet`.
 
     Messages are counted by the site's own software, the total outside of it; what is left between them is Flower's
     polling, heartbeats and node signatures on the one hand, and TLS and framing on the other.
@@ -149,8 +151,8 @@ def _egress(site: SiteParty, counted: Mapping[str, int]) -> dict[str, int]:
         "enrolment (public keys, requests)": enrolment,
         "ends of the journals (lengths, digests)": checkpoint,
         **{kind: size for kind, size in answered.items() if size},
-        "Flower: polling, heartbeats, TLS": site.fleet.sent - sum(answered.values()),
-        "gRPC: TLS and framing": site.enrolment.sent + site.releases.sent - enrolment - bundle - checkpoint,
+        "Flower: polling, heartbeats, TLS": fleet - sum(answered.values()),
+        "gRPC: TLS and framing": grpc - enrolment - bundle - checkpoint,
     }
 
 
@@ -160,7 +162,8 @@ def _notes(imported: Answers, releases: Answers, *, real: bool) -> list[str]:
         f"{MIN_HOLDOUT_PATIENTS} hold-out patients. A hospital's defaults are 20 and 10.",
         "The releases were approved by demo-steward, which is a script. At a hospital a person looks and decides.",
         "The screening may miss more of the copies that it plants than a hospital would let it: its floors are lowered "
-        f"to {CONTROL_FLOOR:.0%} of whole copies (95% by default) and {PART_CONTROL_FLOOR:.0%} of parts (80%).",
+        f"to {100 * CONTROL_FLOOR:.0f} % of whole copies (95 % by default) and {100 * PART_CONTROL_FLOOR:.0f} % of "
+        "parts (80 %).",
         "Every network was trained once, to be done in minutes: another run may differ by more than these gaps.",
     ]
     unsure = [site for site, release in releases.items() if release["report"]["verdict"] == "inconclusive"]

@@ -59,7 +59,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("demo") / "out"
     capture = folder.parent / "capture"
     process = demo(folder, "--capture", str(capture))
-    text, _ = process.communicate(timeout=600)
+    text, _ = process.communicate(timeout=1200)  # a machine may be busy with other work
     assert process.returncode == 0, text
     return folder
 
@@ -118,7 +118,7 @@ def test_the_report_bears_in_mind_what_the_demo_lets_pass(out: Path, summary: di
     notes = " ".join(summary["notes"])
     assert {site["audit"]["verdict"] for site in summary["sites"]} == {"inconclusive"}
     assert "verdict was inconclusive at north, harbour, valley" in notes
-    assert "floors are lowered to 80% of whole copies" in notes
+    assert "floors are lowered to 80 % of whole copies" in notes
     page = (out / "report.html").read_text()
     assert "To bear in mind" in page
     assert page.count("The screening was inconclusive.") == len(SITES)

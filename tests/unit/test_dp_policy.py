@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import site_node.policy
 from shared.metrics import Metrics
 from shared.orders import MeasurementRequest
 from shared.segmenter import build, to_arrays
@@ -32,18 +31,12 @@ ARMS = {"steps": 2, "arms": ["synthetic_own", "synthetic_pooled"]}
 
 
 def dp_study(**changes: object) -> Study:
-    """A study that only the version's lack of a generator stands against."""
+    """A study that a willing hospital takes."""
     values: dict[str, object] = {"privacy": {"mode": "dp", "epsilon": 2.0, "delta": 1e-3}, "evaluation": ARMS}
     return make_study(**(values | changes))
 
 
-def test_the_study_of_these_tests_meets_nothing_but_the_last_check() -> None:
-    with refused("policy.dp-unavailable"):
-        check(WILLING, dp_study())
-
-
-def test_with_a_generator_for_it_the_study_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site_node.policy, "dp_available", lambda: True)
+def test_the_study_of_these_tests_is_taken() -> None:
     check(WILLING, dp_study())
 
 
@@ -60,17 +53,12 @@ def test_with_a_generator_for_it_the_study_is_taken(monkeypatch: pytest.MonkeyPa
         ({"dp_delta": 1e-4}, {}, "policy.dp-epsilon"),
     ],
 )
-@pytest.mark.parametrize("available", [True, False])
-def test_each_refusal_has_its_code_and_comes_before_that_of_the_version(
-    monkeypatch: pytest.MonkeyPatch, policy: dict[str, object], study: dict[str, object], code: str, available: bool
-) -> None:
-    monkeypatch.setattr(site_node.policy, "dp_available", lambda: available)
+def test_each_refusal_has_its_code(policy: dict[str, object], study: dict[str, object], code: str) -> None:
     with refused(code):
         check(WILLING.model_copy(update=policy), dp_study(**study))
 
 
-def test_style_from_public_images_reads_no_patient_and_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site_node.policy, "dp_available", lambda: True)
+def test_style_from_public_images_reads_no_patient_and_is_allowed() -> None:
     check(WILLING, dp_study(style={"kind": "moments", "source": "public"}))
 
 

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from coordinator.claims import check_claim
 from shared.bundle import Manifest
+from shared.documents import canonical, parse
 from shared.pairs import Pair, resize_pair
 from shared.privacy import ACCESS_WORDS, NOT_COVERED_WORDS
 from site_node.airlock.workflow import Airlock, Release
@@ -136,6 +138,13 @@ def test_the_ledger_shows_the_training_with_its_noise(made: tuple[PrivateStore, 
 def test_no_schedule_takes_more_steps_than_a_private_training_may() -> None:
     assert SCHEDULES.keys() == PRIVATE_PRESETS.keys()
     assert all(schedule.steps + SPARE_STEPS <= MOST_STEPS for schedule in SCHEDULES.values())
+
+
+def test_the_coordinator_comes_to_the_same_figures(made: tuple[PrivateStore, Release]) -> None:
+    manifest = made[1].manifest
+    assert manifest.privacy.dp is not None
+    check_claim(manifest.privacy.dp, STUDY.privacy)
+    assert parse(Manifest, canonical(manifest)) == manifest
 
 
 # Nothing real in what leaves but what was paid for
@@ -263,18 +272,22 @@ def test_without_patient_keys_nothing_is_read(tmp_path: Path) -> None:
 
 
 def test_a_second_study_in_the_year_adds_up_until_the_budget_ends(tmp_path: Path) -> None:
-    store = site_with(tmp_path)
-    source_of(store, private_study(study_id="first")).train(lambda _: None)
-    second = release(store, private_study(study_id="second")).manifest.privacy.dp
-    assert second is not None
-    assert second.other_noised == 1
-    assert second.site_epsilon_prv > 1.2 * second.epsilon_prv
-    access = second.noised[0]
-    both = epsilon_by_losses([(access.sigma, access.q, 2 * access.steps)], second.delta)
-    assert second.site_epsilon_prv == pytest.approx(both, rel=0.01)
+    store, policy = site_with(tmp_path), WILLING.model_copy(update={"max_epsilon_per_year": 2.5})
+    first, second, third = (
+        private_study(study_id=name, privacy={"mode": "dp", "epsilon": 1.5, "delta": 1e-3})
+        for name in ("first", "second", "third")
+    )
+    source_of(store, first, policy).train(lambda _: None)
+    told = release(store, second, policy).manifest.privacy.dp
+    assert told is not None
+    assert told.other_noised == 1
+    assert told.site_epsilon_prv > 1.2 * told.epsilon_prv
+    access = told.noised[0]
+    both = epsilon_by_losses([(access.sigma, access.q, 2 * access.steps)], told.delta)
+    assert told.site_epsilon_prv == pytest.approx(both, rel=0.01)
     blind(store)
     with refused("policy.dp-budget"):
-        release(store, private_study(study_id="third"))
+        release(store, third, policy)
 
 
 def test_a_reading_without_noise_for_a_release_ends_its_job(tmp_path: Path, made: tuple[PrivateStore, Release]) -> None:

@@ -153,6 +153,21 @@ def test_the_headline_tells_each_sites_gain_with_its_interval() -> None:
     assert headline.count(". ") == 0  # one sentence
 
 
+def test_what_is_the_same_at_all_sites_is_said_once() -> None:
+    study = invented_study(evaluation=SMALL)
+    found = compared(study, {"real_and_others": 0.06})
+    same, other = found.model_copy(update={"patients": 3}), found.model_copy(update={"patients": 40})
+    for second, words, times in ((same, "all from too few patients to say", 1), (other, "beyond chance", 1)):
+        sites = [
+            SiteData(name=name, holdout_patients=3, release=release(), comparison=told)
+            for name, told in (("alder", same), ("birch", second))
+        ]
+        headline = summarise(invented(1, study=study, run=None, sites=tuple(sites))).headline
+        assert headline.endswith(f"{words}.")
+        assert headline.count("too few patients") == headline.count(words) == times
+        assert headline.count("95 % interval") == 1
+
+
 def test_without_that_arm_the_headline_is_about_pooled_pairs_against_real_images() -> None:
     headline = summarise(one_site(compared(invented_study(evaluation=SMALL), {"synthetic_pooled": -0.1}))).headline
     assert "all sites' synthetic pairs in place of a site's own real images" in headline
@@ -248,7 +263,7 @@ def test_a_panel_of_utility_against_privacy_says_why_it_is_empty() -> None:
     kept = site.model_copy(update={"release": release(membership_auc=None, acceptance=None)})
     text = Reader(render(invented(1, sites=(kept,)))).text
     assert "No release claims an ε: the study's mode is audited." in text
-    assert "The sites keep what their membership attacks found" in text
+    assert "No release tells how far an attack on its training patients reached." in text
     assert "No release tells how many samples it was chosen from." in text
     told = site.model_copy(update={"release": release(epsilon=2.0, membership_auc=0.6)})
     text = Reader(render(invented(1, sites=(told,)))).text

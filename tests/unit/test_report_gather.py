@@ -61,6 +61,7 @@ class Records:
     names: Sequence[str] = SITES
     releasing: Sequence[str] = SITES
     verdict: str = "passed"
+    membership_auc: float | None = 0.61
 
     def __post_init__(self) -> None:
         self.home = Home(self.path)
@@ -83,7 +84,7 @@ class Records:
     def release(self, name: str, number: int) -> None:
         entries, objects = png_objects([noise_pair(10 * number + seed) for seed in range(2)])
         audit = {"verdict": self.verdict, "sampled": 8, "accepted": 2, "rejected": {"copy": 5, "text": 1}, "planted": 6,
-                 "planted_found": 5}  # fmt: skip
+                 "planted_found": 5, "membership_auc": self.membership_auc}  # fmt: skip
         manifest = manifest_of(self.study, name, entries, training_patients=21 + number, audit=audit)
         for digest, data in objects.items():
             self.objects.put(digest, data)
@@ -142,7 +143,7 @@ def test_what_the_manifests_say_of_a_release_is_in_the_report(tmp_path: Path) ->
     assert (alder.release.planted, alder.release.planted_found, alder.release.verdict) == (6, 5, "inconclusive")
     assert alder.release.acceptance == 0.25
     assert alder.release.epsilon is None
-    assert (alder.release.membership_auc, birch.release.membership_auc) == (0.61, None)
+    assert (alder.release.membership_auc, birch.release.membership_auc) == (0.61, 0.61)
     assert (alder.cases, alder.patients, birch.cases) == (40, 30, None)
     assert alder.release.sheet_png is not None
     assert data.dataset.pairs == 4
@@ -150,12 +151,14 @@ def test_what_the_manifests_say_of_a_release_is_in_the_report(tmp_path: Path) ->
 
 
 def test_two_releases_of_one_site_are_added_up(tmp_path: Path) -> None:
-    records = Records(tmp_path)
+    records = Records(tmp_path, membership_auc=None)
+    records.membership_auc = 0.7
     records.release("alder", 5)
     build(records.store, records.published.sha256, actor="operator")
     release = records.gather().sites[0].release
     assert release is not None
     assert (release.pairs, release.sampled, release.planted, release.training_patients) == (4, 16, 12, 26)
+    assert release.membership_auc == 0.7  # one told, the other did not
 
 
 def test_without_a_comparison_there_are_means_over_seeds_and_no_interval(tmp_path: Path) -> None:
@@ -223,6 +226,7 @@ def test_distances_are_shown_with_their_reasons_where_there_are_none(tmp_path: P
     data = records.gather()
     first, other = data.sites[0].distributions
     assert first.found == told
+    assert [answer.trained_on for answer in data.sites[0].distributions] == ["alder", "pooled"]
     assert other.found is None
     assert "do not belong to what was asked" in other.reason
     assert data.sites[1].distributions[0].reason == public_text("cohort.no-holdout")
