@@ -71,11 +71,12 @@ def blind(store: PrivateStore) -> None:
         path.unlink()
 
 
-def release(store: PrivateStore, study: Study, policy: Policy = WILLING) -> Release:
+def release(store: PrivateStore, study: Study, policy: Policy = WILLING, **settings: object) -> Release:
     """The whole job."""
     return make_release(
         store, site="north", study=study, study_sha256=sha256_hex(canonical(study)), policy=policy,
-        settings=Settings(workers=1, threads=1, device="cpu"), progress=lambda *_: None,
+        settings=Settings.model_validate({"workers": 1, "threads": 1, "device": "cpu", **settings}),
+        progress=lambda *_: None,
     )  # fmt: skip
 
 

@@ -44,7 +44,15 @@ from site_node.style.stored import load as load_moments
 from site_node.style.stored import save as save_moments
 from site_node.work.machine import Workers
 from site_node.work.private_cohort import PrivateCohort
-from site_node.work.screening import Bench, ToScreen, prepare_screening, real_cases, screening_pool, told_outside
+from site_node.work.screening import (
+    Bench,
+    ToScreen,
+    check_means,
+    prepare_screening,
+    real_cases,
+    screening_pool,
+    told_outside,
+)
 from site_node.work.sources import Source, Well, source
 from site_node.work.time_left import TrainingProgress
 
@@ -88,12 +96,17 @@ class _Job:
             return min(each * len(self.split.training), release.max_pairs)
         return each * len(self.training())
 
+    @property
+    def screening_weights(self) -> Path | None:
+        """The administrator's file for the screening's embedding."""
+        return Path(self.settings.screening_weights) if self.settings.screening_weights else None
+
     def training(self) -> list[Case]:
         return list(training(self.cases, self.split))
 
     def screened(self) -> ToScreen:
         """What the screening compares with, and by which rules."""
-        image, settings = self.study.image, self.settings
+        image = self.study.image
         return ToScreen(
             release_id=self.release_id,
             folder=self.store.folder,
@@ -101,7 +114,7 @@ class _Job:
             holdout=real_cases(holdout(self.cases, self.split), image),
             rules=self.terms.rules,
             max_correlation=self.terms.max_correlation,
-            weights=Path(settings.screening_weights) if settings.screening_weights else None,
+            weights=self.screening_weights,
             seed=self.store.seed("controls", self.study_sha256),
         )
 
@@ -195,6 +208,7 @@ def _check(job: _Job) -> None:
     if job.private:
         check_dp(job.policy, job.study)  # again: whoever calls this job directly gets no epsilon for less
         check_cohort(job.store, job.study, job.policy, job.split)
+        check_means(job.screening_weights)  # the screening comes after the training, which is paid for by then
     else:  # in mode dp smaller images are enlarged: to refuse them would tell of the patients who have them
         check_size(((case.height, case.width) for case in job.cases), job.study.image.size_px)
     check_holdout(len(job.split.holdout), job.terms.rules)

@@ -27,10 +27,12 @@ from shared.pairs import LazyPairs, Pair
 from shared.study import ImageSpec
 from site_node.cases import Case
 from site_node.policy import ScreeningRules
+from site_node.screening.embedding import Embedding
 from site_node.screening.reference import RealCase, Reference, build_reference
 from site_node.screening.report import AuditReport, Control
 from site_node.screening.screen import Screening
 from site_node.screening.verdict import audit, missed
+from site_node.text.reader import TextReader
 
 # Reasons that a sample alone is enough for, and the study's limits: no real image has a say in them.
 DATA_FREE: frozenset[RejectionReason] = frozenset({"mask-empty", "mask-full", "implausible", "text", "duplicate"})
@@ -118,6 +120,15 @@ def _alone() -> None:
 def real_cases(cases: Iterable[Case], image: ImageSpec) -> list[RealCase]:
     """Cases as the screening reads them, at the study's size."""
     return [RealCase(case.case_id, case.patient, partial(case.load_for, image)) for case in cases]
+
+
+def check_means(weights: Path | None) -> None:
+    """Raises style.weights-* or text.models-missing where the site lacks what a screening needs; reads no case.
+
+    For who has to know before anything is spent. weights: as in ToScreen.
+    """
+    Embedding(weights)
+    TextReader()
 
 
 def prepare_screening(asked: ToScreen, pool: Executor, progress: Callable[[int, int], None]) -> Bench:

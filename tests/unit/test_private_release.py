@@ -205,9 +205,9 @@ def test_fewer_pairs_than_announced_do_not_leave_and_the_generator_is_kept(tmp_p
         release(store, study)
     assert Airlock(store).releases() == []
     assert [fact.state for fact in spent_at(store)] == ["committed"]
-    with refused("screening.too-few-accepted"):
-        release(store, study)
-    assert len(spent_at(store)) == 1  # drawing again reads nobody
+    blind(store)
+    source_of(store, study).train(lambda _: None)  # a second attempt finds the generator, and reads nobody for it
+    assert len(spent_at(store)) == 1
 
 
 def test_grey_pairs_are_made_too(tmp_path: Path) -> None:
@@ -260,6 +260,14 @@ def test_a_job_that_is_refused_has_read_nobody(
         release(store, private_study(**study), WILLING.model_copy(update=policy))
     with store.reading.begin() as connection:
         assert [fact.subject for fact in facts(connection, ledger)] == ["m-1"]
+
+
+def test_a_site_that_could_not_screen_afterwards_spends_nothing(tmp_path: Path) -> None:
+    store = site_with(tmp_path)
+    blind(store)
+    with refused("style.weights-missing"):
+        release(store, STUDY, screening_weights=str(tmp_path / "absent.safetensors"))
+    assert spent_at(store) == []
 
 
 def test_without_patient_keys_nothing_is_read(tmp_path: Path) -> None:
