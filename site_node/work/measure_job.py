@@ -24,7 +24,7 @@ from site_node.policy import Policy
 from site_node.scoring.arms import Bench, network
 from site_node.scoring.gate import Admitted, admit
 from site_node.scoring.scores import by_patient, keep
-from site_node.work.release_job import Progress
+from site_node.work.release_state import Progress
 
 
 def measure(

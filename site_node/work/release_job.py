@@ -11,138 +11,42 @@ that read no real image drop samples, and the screening's findings stay with the
 
 from __future__ import annotations
 
-import shutil
-import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 from shared import __version__
-from shared.bundle import Manifest, PairEntry, entry, object_path, sorted_entries
+from shared.bundle import Manifest, sorted_entries
 from shared.errors import SynthwardError
-from shared.files import private_folder
-from shared.pairs import Pair, Pixels
-from shared.privacy import AccessKind, PrivacyStatement
+from shared.privacy import PrivacyStatement
 from shared.study import Study
 from site_node.airlock.workflow import Airlock, Release, release_folder
-from site_node.cases import Case, PrivateStore, holdout, ledger, training
-from site_node.cohort import Split, check_floor, check_size
+from site_node.cases import PrivateStore, ledger
+from site_node.cohort import check_floor, check_size
 from site_node.dp.budget import check_cohort
-from site_node.dp.ledger import facts, record, statement
-from site_node.policy import Policy, Terms, check_dp, policy_sha256, terms
+from site_node.dp.ledger import facts, statement
+from site_node.policy import Policy, check_dp, policy_sha256, terms
 from site_node.screening.screen import Screening
 from site_node.screening.verdict import check_holdout
 from site_node.settings import Settings
-from site_node.style.interface import ACCESS, Style, another, prepare
+from site_node.style.interface import ACCESS, Style, prepare
 from site_node.style.stored import StoredMoments, moments_file, take
 from site_node.style.stored import load as load_moments
 from site_node.style.stored import save as save_moments
+from site_node.work.drawing import draw_pairs, drop_unlisted
 from site_node.work.machine import Workers
 from site_node.work.private_cohort import PrivateCohort
+from site_node.work.release_state import Progress, ReleaseJob
 from site_node.work.screening import (
     Bench,
-    ToScreen,
     check_means,
     prepare_screening,
-    real_cases,
     screening_pool,
     told_outside,
 )
-from site_node.work.sources import Source, Well, source
-from site_node.work.time_left import TrainingProgress
-
-ATTEMPTS_PER_SAMPLE = 6
-BATCH = 16  # samples that are drawn and styled together
-
-
-class Progress(Protocol):
-    """Told how far a job is; `training` while generators are fitted."""
-
-    def __call__(self, stage: str, done: int, of: int, training: TrainingProgress | None = None) -> None: ...
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What every step of the job needs."""
-
-    store: PrivateStore
-    site: str
-    study: Study
-    study_sha256: str
-    policy: Policy
-    terms: Terms
-    settings: Settings
-    release_id: str
-    cases: list[Case]
-    split: Split
-    progress: Progress
-    seconds: defaultdict[str, float]
-
-    @property
-    def private(self) -> bool:
-        """Whether the study is in mode dp."""
-        return self.study.privacy.mode == "dp"
-
-    @property
-    def wanted(self) -> int:
-        """Pairs to draw. In mode dp by patients, whose number is public there: one patient's many images would tell."""
-        each, release = self.study.generator.samples_per_case, self.study.release
-        if self.private:
-            return min(each * len(self.split.training), release.max_pairs)
-        return each * len(self.training())
-
-    @property
-    def screening_weights(self) -> Path | None:
-        """The administrator's file for the screening's embedding."""
-        return Path(self.settings.screening_weights) if self.settings.screening_weights else None
-
-    def training(self) -> list[Case]:
-        return list(training(self.cases, self.split))
-
-    def screened(self) -> ToScreen:
-        """What the screening compares with, and by which rules."""
-        image = self.study.image
-        return ToScreen(
-            release_id=self.release_id,
-            folder=self.store.folder,
-            training=real_cases(self.training(), image),
-            holdout=real_cases(holdout(self.cases, self.split), image),
-            rules=self.terms.rules,
-            max_correlation=self.terms.max_correlation,
-            weights=self.screening_weights,
-            seed=self.store.seed("controls", self.study_sha256),
-        )
-
-    def note(self, kind: AccessKind, patients: int) -> None:
-        """Writes a reading into the ledger, before it happens."""
-        with self.store.engine.begin() as connection:
-            record(
-                connection, ledger, study_sha256=self.study_sha256, kind=kind, patients=patients,
-                subject=self.release_id,
-            )  # fmt: skip
-
-    def note_training(self) -> None:
-        """For a training without noise; one with it is paid for where it happens."""
-        if not self.private:
-            kind: AccessKind = "training_each" if self.study.generator.kind == "per_case" else "training"
-            self.note(kind, len(self.split.training))
-
-    def note_screening(self) -> None:
-        """Where it drops nothing, it changes nothing in what leaves, and is another kind of reading."""
-        self.note("findings" if self.private else "screening", len(self.split.training) + len(self.split.holdout))
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[stage] += time.monotonic() - start
+from site_node.work.sources import Source, source
 
 
 def make_release(
@@ -160,7 +64,7 @@ def make_release(
             return release
     cases = store.cases()
     split = store.split(cases, policy.holdout_fraction)
-    job = _Job(
+    job = ReleaseJob(
         store, site, study, study_sha256, policy, terms(policy, study), settings, release_id, cases, split,
         progress, defaultdict(float),
     )  # fmt: skip
@@ -175,7 +79,7 @@ def make_release(
         else:  # before training: a screening that is blind here would keep everything in, hours later
             bench = _bench(job, pool)
             set_aside = _train(job, origin)
-        entries = sorted_entries(_pairs(job, origin.wells(), style, bench.screening))[: study.release.max_pairs]
+        entries = sorted_entries(draw_pairs(job, origin.wells(), style, bench.screening))[: study.release.max_pairs]
         _check_number(job, len(entries), bench.screening)
         with job.timed("screen"):
             report = bench.conclude({line.image for line in entries}, job.seconds, set_aside, origin.critic_scores)
@@ -198,11 +102,11 @@ def make_release(
         audit=told_outside(report, drops=job.terms.rules.drops),
         pairs=entries,
     )
-    _drop_unlisted(release_folder(store, job.release_id), manifest)
+    drop_unlisted(release_folder(store, job.release_id), manifest)
     return Airlock(store).draft(manifest, report.model_dump(mode="json"), made_by="trainer", patients=split)
 
 
-def _check(job: _Job) -> None:
+def _check(job: ReleaseJob) -> None:
     """Refuses what this cohort cannot carry, before a pixel is read."""
     check_floor(len(job.split.training), job.terms.min_patients)
     if job.private:
@@ -214,7 +118,7 @@ def _check(job: _Job) -> None:
     check_holdout(len(job.split.holdout), job.terms.rules)
 
 
-def _source(job: _Job) -> Source:
+def _source(job: ReleaseJob) -> Source:
     workers = Workers.of(job.settings)
     if job.private:
         return PrivateCohort(
@@ -223,18 +127,18 @@ def _source(job: _Job) -> Source:
     return source(job.store, job.study, job.study_sha256, job.training(), workers)
 
 
-def _train(job: _Job, origin: Source) -> Mapping[str, str]:
+def _train(job: ReleaseJob, origin: Source) -> Mapping[str, str]:
     with job.timed("train"):
         return origin.train(lambda told: job.progress("train", told.done, told.of, told))
 
 
-def _bench(job: _Job, pool: Executor) -> Bench:
+def _bench(job: ReleaseJob, pool: Executor) -> Bench:
     job.note_screening()
     with job.timed("screen"):
         return prepare_screening(job.screened(), pool, lambda done, of: job.progress("compare", done, of))
 
 
-def _check_number(job: _Job, found: int, screening: Screening) -> None:
+def _check_number(job: ReleaseJob, found: int, screening: Screening) -> None:
     """In mode dp the number of pairs is what was announced, or none leaves."""
     if job.private and found < job.wanted:
         raise SynthwardError(
@@ -245,7 +149,7 @@ def _check_number(job: _Job, found: int, screening: Screening) -> None:
         )
 
 
-def _statement(job: _Job) -> PrivacyStatement:
+def _statement(job: ReleaseJob) -> PrivacyStatement:
     """From the ledger. Raises policy.dp-unaccounted where a study in mode dp would get another statement."""
     with job.store.reading.begin() as connection:
         told = statement(facts(connection, ledger), job.release_id)
@@ -260,7 +164,7 @@ def _statement(job: _Job) -> PrivacyStatement:
     return told
 
 
-def _style(job: _Job) -> Style:
+def _style(job: ReleaseJob) -> Style:
     """The study's style, refused before anything is trained where the site lacks what it needs."""
     settings, image = job.settings, job.study.image
     stored = _moments(job) if job.study.style.source == "stored" else None
@@ -275,63 +179,10 @@ def _style(job: _Job) -> Style:
     return style
 
 
-def _moments(job: _Job) -> StoredMoments:
+def _moments(job: ReleaseJob) -> StoredMoments:
     """The site's stored moments, taken from its training cases the first time; each release rests on them anew."""
     job.note("moments", len(job.split.training))
     path = moments_file(job.store.folder, job.study.image.channels)
     if not path.exists():
         save_moments(path, take((case.patient, case.load_for(job.study.image).image) for case in job.training()))
     return load_moments(path)
-
-
-def _pairs(job: _Job, wells: Iterator[Well], style: Style, screening: Screening) -> Iterator[PairEntry]:
-    """Draws, styles, screens and writes pairs, generator by generator."""
-    folder = release_folder(job.store, job.release_id)
-    shutil.rmtree(folder, ignore_errors=True)  # of a job that was killed before it drafted
-    private_folder(folder / "objects")
-    cases = job.training()
-    asked = job.wanted
-    accepted = 0
-    for well in wells:
-        missing, attempts = well.wanted, well.wanted * ATTEMPTS_PER_SAMPLE
-        while missing and attempts:
-            job.progress("sample", accepted, asked)
-            count = min(BATCH, missing, attempts)
-            pairs = _samples(job, well, attempts, count, style, cases)
-            with job.timed("screen"):
-                reasons = screening.judge(pairs)
-            for pair, reason in zip(pairs, reasons, strict=True):
-                if reason is None:
-                    line, objects = entry(pair)
-                    for name, data in objects.items():
-                        object_path(folder, name).write_bytes(data)
-                    missing, accepted = missing - 1, accepted + 1
-                    yield line
-            attempts -= count
-    job.progress("sample", accepted, asked)
-
-
-def _samples(job: _Job, well: Well, attempt: int, count: int, style: Style, cases: list[Case]) -> list[Pair]:
-    """A batch of pairs in style. attempt: tells the batches of one generator apart."""
-    with job.timed("sample"):
-        pairs = well.draw(str(attempt), count)
-    with job.timed("style"):
-
-        def seed(place: int) -> int:
-            return job.store.seed("style", job.study_sha256, well.name, str(attempt), str(place))
-
-        references: list[Pixels] | None = None
-        if style.reads == "own case" and well.own is not None:
-            references = [cases[well.own].load_for(job.study.image).image] * count
-        elif style.reads == "other training cases":
-            lenders = [cases[another(len(cases), well.own, seed(place))] for place in range(count)]
-            references = [case.load_for(job.study.image).image for case in lenders]
-        return style.apply(pairs, references, seed(0))
-
-
-def _drop_unlisted(folder: Path, manifest: Manifest) -> None:
-    """Removes objects that the manifest does not name (over the study's limit of pairs)."""
-    listed = {f"{name}.png" for name in manifest.objects()}
-    for path in (folder / "objects").iterdir():
-        if path.name not in listed:
-            path.unlink()
