@@ -9,9 +9,13 @@ from typing import Annotated
 
 import typer
 
+from coordinator.backup_cli import backup as backup_command
+from coordinator.backup_cli import restore as restore_command
 from coordinator.cli_options import DEFAULT_HOME, HomeOption, JsonOption
+from coordinator.portable_cli import import_bundles
 from coordinator.report_cli import report as report_command
 from coordinator.settings import Home, Settings
+from coordinator.site_cli import site_app
 from shared.console import EXIT_CODES, emit, errors, progress, say, table
 from shared.errors import SynthwardError
 
@@ -26,7 +30,11 @@ study_app = typer.Typer(no_args_is_help=True, help="Studies: publish one, see wh
 dataset_app = typer.Typer(no_args_is_help=True, help="Datasets: build a version, export it, verify a copy.")
 app.add_typer(study_app, name="study")
 app.add_typer(dataset_app, name="dataset")
+app.add_typer(site_app, name="site")
 app.command("report")(report_command)
+app.command("backup")(backup_command)
+app.command("restore")(restore_command)
+app.command("import")(import_bundles)
 OPERATOR = "operator"
 
 

@@ -18,6 +18,7 @@ from coordinator.admission import Admission, SignedReceipt, Upload
 from coordinator.capture import Capture
 from coordinator.checkpoints import Checkpoints
 from coordinator.enrolment import Application
+from coordinator.store.certificates import check_holds
 from coordinator.store.store import Store
 from shared.errors import SynthwardError
 from shared.identity import peer
@@ -84,11 +85,20 @@ class EnrolmentService(rpc.EnrolmentServicer):
 class ReleaseService(rpc.ReleasesServicer):
     """Takes bundles in for the site that the certificate names."""
 
-    def __init__(self, store: Store, admission: Admission, checkpoints: Checkpoints, capture: Capture) -> None:
+    def __init__(
+        self,
+        store: Store,
+        admission: Admission,
+        checkpoints: Checkpoints,
+        capture: Capture,
+        renew: Callable[[str, bytes], bytes],
+    ) -> None:
+        """renew: answers a site's certificate request (PEM) with a certificate (PEM)."""
         self._store = store
         self._admission = admission
         self._checkpoints = checkpoints
         self._capture = capture
+        self._renew = renew
 
     def Begin(self, request: pb.BeginRequest, context: grpc.ServicerContext) -> pb.BeginReply:
         """States a bundle."""
@@ -159,6 +169,16 @@ class ReleaseService(rpc.ReleasesServicer):
 
         return _guarded(context, "checkpoint", answer)
 
+    def Renew(self, request: pb.RenewRequest, context: grpc.ServicerContext) -> pb.RenewReply:
+        """Gives a site its next certificate."""
+
+        def answer() -> pb.RenewReply:
+            site = self._caller(context)
+            self._capture.keep("renewal", site, request.SerializeToString())
+            return pb.RenewReply(certificate=self._renew(site, request.certificate_request))
+
+        return _guarded(context, "renew", answer)
+
     def _caller(self, context: grpc.ServicerContext) -> str:
         certificates = list(context.auth_context().get("x509_pem_cert", ()))
         if not certificates or not isinstance(certificates[0], bytes):
@@ -166,10 +186,8 @@ class ReleaseService(rpc.ReleasesServicer):
         role, name, serial = peer(certificates[0])
         if role != "site":
             raise SynthwardError("trust.role", f"a {role} called the release service")
-        site = self._store.site(name)
-        # An older certificate of a site that enrolled again is as good as revoked.
-        if site.state != "active" or site.certificate_serial != f"{serial:x}":
-            raise SynthwardError("trust.certificate", f"the certificate of {name} is revoked or was replaced")
+        # Asked on every call: a site that is revoked, or enrols again, loses its connections' rights at once.
+        check_holds(self._store, name, serial)
         return name
 
 

@@ -10,6 +10,7 @@ import os
 import secrets
 import sys
 
+from coordinator.server_certificate import renew_server_certificate, served_hosts
 from coordinator.settings import Home, Settings
 from coordinator.store.store import Store
 from shared.files import write_atomic, write_private
@@ -26,8 +27,8 @@ def initialise(home: Home, settings: Settings) -> None:
     authority.save(home.keys / "ca.key", home.keys / "ca.crt")
     server_key = new_tls_key()
     save_key(home.keys / "server.key", server_key)
-    hosts = dict.fromkeys((*settings.hosts, "127.0.0.1", "localhost"))
-    write_atomic(home.keys / "server.crt", authority.server_certificate(server_key, settings.name, list(hosts)))
+    hosts = served_hosts(settings.hosts)
+    write_atomic(home.keys / "server.crt", authority.server_certificate(server_key, settings.name, hosts))
     save_key(home.keys / "signing.key", new_signing_key())
     write_private(home.keys / "rounds.secret", secrets.token_bytes(32))
     Store(home.database_url()).record("operator", "init", settings.name)
@@ -49,6 +50,7 @@ def run_coordinator(home: Home) -> None:
     for port in (settings.enrolment_port, settings.releases_port, settings.fleet_port):
         check_free(settings.bind, port)
     check_free("127.0.0.1", settings.flower_port)
+    renew_server_certificate(home)
     Supervisor(coordinator_children(home)).run()
 
 

@@ -16,10 +16,10 @@ import structlog
 from coordinator.admission import Admission
 from coordinator.capture import Capture
 from coordinator.checkpoints import Checkpoints
-from coordinator.enrolment import enrol
+from coordinator.enrolment import enrol, renew
 from coordinator.release_service import EnrolmentService, Identity, ReleaseService, Welcome, start_services
 from coordinator.rounds.announce import NO_ANSWER, Delivery, announce
-from coordinator.rounds.flower_run import SuperLink, flower_run, online_nodes, register_node
+from coordinator.rounds.flower_run import SuperLink, flower_run, online_nodes, register_node, unregister_nodes
 from coordinator.settings import Home
 from coordinator.store.objects import ObjectStore
 from coordinator.store.store import Store
@@ -54,29 +54,46 @@ def serve(home: Home) -> None:
     capture = Capture(Path(settings.capture) if settings.capture else None)
     authority = CertificateAuthority.load(home.keys / "ca.key", home.keys / "ca.crt")
     key = load_signing_key(home.keys / "signing.key")
+    days = settings.site_certificate_days
     welcome = Welcome(public_bytes(key.public_key()), settings.releases_address(), settings.fleet_address())
     servers = start_services(
-        EnrolmentService(partial(enrol, store, authority, partial(register_node, superlink(home))), welcome, capture),
+        EnrolmentService(
+            partial(enrol, store, authority, partial(register_node, superlink(home)), days=days), welcome, capture
+        ),
         ReleaseService(
             store,
             Admission(store, objects, key, home.incoming, home.quarantine),
             Checkpoints(store, key),
             capture,
+            partial(renew, store, authority, days=days),
         ),
         Identity((home.keys / "server.key").read_bytes(), (home.keys / "server.crt").read_bytes(), authority.pem),
         bind=settings.bind,
         ports=(settings.enrolment_port, settings.releases_port),
     )
-    announcer = Announcer(store)
+    announcer, expelled = Announcer(store), set[bytes]()
     try:
         while not stop.wait(_PAUSE_S):
             try:
+                expel_revoked(home, store, expelled)
                 announce_open_studies(home, announcer)
             except (SynthwardError, httpx.HTTPError) as error:
                 _log.warning("round-failed", error=type(error).__name__, code=getattr(error, "code", ""))
     finally:
         for server in servers:
             server.stop(grace=2.0).wait()
+
+
+def expel_revoked(home: Home, store: Store, expelled: set[bytes]) -> None:
+    """Takes the nodes of revoked sites off the SuperLink. Raises unavailable.service.
+
+    expelled: Flower keys that this process has seen to; at each start all are looked at again, so that a revocation
+    while the SuperLink was down, or a SuperLink's older database, does not let a node back in.
+    """
+    due = {site.flower_key for site in store.sites() if site.state == "revoked"} - expelled
+    if due:
+        unregister_nodes(superlink(home), due)
+        expelled |= due
 
 
 class Announcer:

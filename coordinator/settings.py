@@ -11,6 +11,7 @@ from pydantic_settings import SettingsConfigDict
 from shared.database import sqlite_url
 from shared.errors import SynthwardError
 from shared.files import private_folder, write_atomic
+from shared.identity import SITE_CERTIFICATE_DAYS
 from shared.settings_files import FileSettings, read_toml, to_toml
 from shared.study import Slug
 
@@ -29,6 +30,7 @@ class Settings(FileSettings):
     releases_port: Port = Field(default=7442, ge=1, le=65535)
     fleet_port: Port = Field(default=7443, ge=1, le=65535)
     flower_port: Port = Field(default=7444, ge=1, le=65535)
+    site_certificate_days: int = Field(default=SITE_CERTIFICATE_DAYS, ge=1, le=397)
     public_releases: str = ""
     public_fleet: str = ""
     database_url: str = ""
@@ -53,6 +55,7 @@ COMMENTS = {
     "releases_port": "gRPC, mutual TLS: releases come in here.",
     "fleet_port": "HTTPS: Flower's fleet interface, the only part of the SuperLink that sites can reach.",
     "flower_port": "HTTPS on loopback only: the SuperLink whole, for the coordinator's own rounds.",
+    "site_certificate_days": "How long a site's certificate holds. Sites renew it when a third of that is left.",
     "public_releases": "host:port to tell sites, where a gateway stands in front. Empty: the first host.",
     "public_fleet": "The same for the fleet interface.",
     "database_url": "SQLAlchemy URL. Empty: SQLite in this folder.",

@@ -6,15 +6,18 @@ The coordinator is the certificate authority of its own federation. A certificat
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -24,12 +27,13 @@ from shared.errors import SynthwardError
 from shared.files import write_private
 
 Role = Literal["site", "coordinator"]
-SITE_CERTIFICATE_DAYS = 90
+SITE_CERTIFICATE_DAYS = 30
 SERVER_CERTIFICATE_DAYS = 397
 CA_DAYS = 3650
 _NAME = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$")
 # Clocks of hospitals differ; a certificate issued now must not be "not yet valid" five minutes away.
 _SKEW = timedelta(minutes=5)
+_MOST_REQUEST_BYTES = 16 * 1024
 
 
 def new_tls_key() -> ec.EllipticCurvePrivateKey:
@@ -156,18 +160,12 @@ class CertificateAuthority:
     def server_certificate(self, key: ec.EllipticCurvePrivateKey, name: str, hosts: Sequence[str]) -> bytes:
         """A PEM certificate for the coordinator's services. hosts: DNS names and IP addresses."""
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(f"synthward://coordinator/{name}")]
-        names += [_general_name(host) for host in hosts]
+        names += host_names(hosts)
         return self._issue(key.public_key(), name, names, ExtendedKeyUsageOID.SERVER_AUTH, SERVER_CERTIFICATE_DAYS)
 
     def site_certificate(self, request_pem: bytes, site: str, *, days: float = SITE_CERTIFICATE_DAYS) -> bytes:
         """A PEM client certificate for a site's request; name and role come from us, only the key from the request."""
-        try:
-            request = x509.load_pem_x509_csr(request_pem)
-        except ValueError as error:
-            raise SynthwardError("trust.certificate", "the certificate request cannot be read") from error
-        key = request.public_key()
-        if not request.is_signature_valid or not isinstance(key, ec.EllipticCurvePublicKey):
-            raise SynthwardError("trust.certificate", "the certificate request is not signed by its own P-256 key")
+        key = requested_key(request_pem)
         uri = x509.UniformResourceIdentifier(f"synthward://site/{site}")
         return self._issue(key, site, [uri], ExtendedKeyUsageOID.CLIENT_AUTH, days)
 
@@ -187,7 +185,8 @@ class CertificateAuthority:
             .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - _SKEW)
-            .not_valid_after(now + timedelta(days=days))
+            # Nothing holds longer than the authority that vouches for it.
+            .not_valid_after(min(now + timedelta(days=days), self.certificate.not_valid_after_utc))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(sign_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
@@ -216,9 +215,72 @@ def peer(certificate_pem: bytes) -> tuple[Role, str, int]:
     raise SynthwardError("trust.certificate", "the certificate states no Synthward role")
 
 
-def certificate_end(certificate_pem: bytes) -> datetime:
-    """When the certificate ends, in UTC."""
-    return x509.load_pem_x509_certificate(certificate_pem).not_valid_after_utc
+def requested_key(request_pem: bytes) -> ec.EllipticCurvePublicKey:
+    """The public key of a certificate request that this very key has signed. Raises trust.certificate."""
+    try:
+        if len(request_pem) > _MOST_REQUEST_BYTES:
+            raise ValueError("longer than any request of ours")
+        request = x509.load_pem_x509_csr(request_pem)
+        key = request.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise SynthwardError("trust.certificate", "the certificate request cannot be read") from error
+    if not request.is_signature_valid or not isinstance(key, ec.EllipticCurvePublicKey):
+        raise SynthwardError("trust.certificate", "the certificate request is not signed by its own P-256 key")
+    return key
+
+
+def certificate_key(certificate_pem: bytes) -> ec.EllipticCurvePublicKey:
+    """The public key of a certificate. Raises trust.certificate for another kind of key than ours."""
+    key = x509.load_pem_x509_certificate(certificate_pem).public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise SynthwardError("trust.certificate", "the certificate's key is not on an elliptic curve")
+    return key
+
+
+def key_sha256(key: ec.EllipticCurvePublicKey) -> str:
+    """The digest by which a public key is known: of its SubjectPublicKeyInfo in DER."""
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return hashlib.sha256(key.public_bytes(serialization.Encoding.DER, form)).hexdigest()
+
+
+@dataclass(frozen=True)
+class Validity:
+    """From when to when a certificate holds, in UTC."""
+
+    start: datetime
+    end: datetime
+
+    def ended(self, now: datetime) -> bool:
+        """Whether it holds no longer."""
+        return now >= self.end
+
+    def due(self, now: datetime) -> bool:
+        """Whether a third of its life or less is left, which is when a site renews it."""
+        return self.end - now <= (self.end - self.start) / 3
+
+
+def validity(certificate_pem: bytes) -> Validity:
+    """From when to when a PEM certificate holds."""
+    certificate = x509.load_pem_x509_certificate(certificate_pem)
+    return Validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+
+
+def check_issued(
+    certificate_pem: bytes, authority_pem: bytes, key: ec.EllipticCurvePublicKey, name: tuple[Role, str]
+) -> None:
+    """Raises trust.certificate unless the pinned authority issued it for this key, role and name."""
+    try:
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(authority_pem))
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+        raise SynthwardError("trust.certificate", "the certificate is not of the pinned authority") from error
+    if certificate.public_key() != key or peer(certificate_pem)[:2] != name:
+        raise SynthwardError("trust.certificate", "the certificate is for another key or name")
+
+
+def host_names(hosts: Sequence[str]) -> list[x509.GeneralName]:
+    """DNS names and IP addresses as a certificate states them."""
+    return [_general_name(host) for host in hosts]
 
 
 def _general_name(host: str) -> x509.GeneralName:

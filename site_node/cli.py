@@ -14,6 +14,7 @@ from shared.console import EXIT_CODES, emit, errors, progress, say, table
 from shared.errors import ExitCode, SynthwardError
 from site_node.cli_options import DEFAULT_HOME, HomeOption, JsonOption
 from site_node.intake.text_choice import TextChoice
+from site_node.portable_cli import export, receipts
 from site_node.release_cli import add_release_commands
 from site_node.settings import Home, Settings
 from site_node.steward_cli import steward
@@ -160,6 +161,8 @@ def status(
 
 
 add_release_commands(app)  # here, since the help lists commands in the order in which they are added
+app.command("export")(export)
+app.command("receipts")(receipts)
 
 
 @app.command()
@@ -189,7 +192,7 @@ def verify(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
 
 @app.command()
 def doctor(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Checks what must be right before the first run, and says what to do."""
+    """Checks what must be right before the first run, and says what to do. Ends with 8 when a check failed."""
     with errors(as_json=as_json):
         from site_node.doctor import examine
 
@@ -197,8 +200,9 @@ def doctor(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
         if as_json:
             emit({"checks": [vars(check) for check in checks]}, "", as_json=True)
         else:
-            table("Doctor", ["check", "", "what it found"], [[c.name, c.state, c.text] for c in checks])
-        if any(check.state == "wrong" for check in checks):
+            rows = [[c.name, c.state, c.text, c.do] for c in checks]
+            table("Doctor", ["check", "", "what it found", "what to do"], rows)
+        if any(check.state == "failed" for check in checks):
             sys.exit(int(ExitCode.STATE))
 
 

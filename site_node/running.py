@@ -16,6 +16,7 @@ from shared.supervise import Child, Supervisor
 from site_node.link.node import node_command
 from site_node.policy import read_policy
 from site_node.settings import Home
+from site_node.work.no_network import started
 
 
 def site_children(home: Home) -> list[Child]:
@@ -25,7 +26,11 @@ def site_children(home: Home) -> list[Child]:
         Child("node", node_command(home), home.logs / "node.log", environment),
         Child("link", [sys.executable, "-m", "site_node.link.service", str(home.path)], home.logs / "link.log",
               environment),
-        Child("trainer", [sys.executable, "-m", "site_node.work.worker", str(home.path)], home.logs / "trainer.log"),
+        Child(
+            "trainer",
+            started("site_node.work.worker", str(home.path), ray_address=home.settings().ray_address),
+            home.logs / "trainer.log",
+        ),
     ]  # fmt: skip
 
 

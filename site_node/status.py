@@ -13,6 +13,7 @@ from site_node.airlock.workflow import Airlock, check_objects
 from site_node.cases import PrivateStore
 from site_node.cases import journal as private_journal
 from site_node.cases import ledger as ledger_tables
+from site_node.certificate import read_identity
 from site_node.checkpoints import Checkpoints
 from site_node.dp.ledger import check_whole
 from site_node.jobs import Job, JobKind, JobState, Queue
@@ -20,7 +21,8 @@ from site_node.policy import read_policy
 from site_node.revocations import Revocations
 from site_node.rollback import check_rollbacks
 from site_node.settings import Home
-from site_node.work.told import LAST_ERROR_FILE, read_progress
+from site_node.standing import read_standing
+from site_node.work.told import LAST_ERROR_FILE, read_progress, read_wall
 
 _POLL_S = 0.5
 
@@ -46,12 +48,15 @@ def read_status(home: Home) -> dict[str, Any]:
     jobs = queue.jobs()
     return {
         "site": membership.site,
+        "coordinator": read_standing(queue).plain(),
+        "certificate_ends": _certificate_end(home),
         **cohort,
         "studies": [study.study_id for _, study in queue.studies()],
         "jobs": [
             {"job": job.job_id, "kind": job.kind.value, "state": job.state.value, "code": job.code} for job in jobs
         ],
         "progress": read_progress(home, {job.job_id for job in jobs if job.state is JobState.RUNNING}),
+        "trainer_network_closed_by": read_wall(home),
         "releases": [
             {
                 "release": release.release_id,
@@ -73,6 +78,14 @@ def read_status(home: Home) -> dict[str, Any]:
         ],
         "egress": queue.egress(),
     }
+
+
+def _certificate_end(home: Home) -> str:
+    """When the site's certificate ends, ISO 8601; empty where this user cannot read it, or before enrolment."""
+    try:
+        return read_identity(home).validity.end.isoformat()
+    except (SynthwardError, PermissionError):
+        return ""
 
 
 def wait_for_release(home: Home, state: str, *, timeout_s: float) -> None:

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from coordinator.admission import Admission
 from coordinator.capture import Capture
 from coordinator.checkpoints import Checkpoints
-from coordinator.enrolment import RegisterNode, enrol, invite
+from coordinator.enrolment import RegisterNode, enrol, invite, renew
 from coordinator.release_service import EnrolmentService, Identity, ReleaseService, Welcome, start_services
 from coordinator.store.objects import ObjectStore
 from coordinator.store.store import PublishedStudy, Store
@@ -32,7 +32,14 @@ from shared.bundle import AuditSummary, Manifest, PairEntry, bundle_sha256, entr
 from shared.database import sqlite_url
 from shared.documents import canonical, sign
 from shared.errors import SynthwardError
-from shared.identity import CertificateAuthority, load_signing_key, new_signing_key, new_tls_key, public_bytes
+from shared.identity import (
+    SITE_CERTIFICATE_DAYS,
+    CertificateAuthority,
+    load_signing_key,
+    new_signing_key,
+    new_tls_key,
+    public_bytes,
+)
 from shared.invitation import Invitation
 from shared.pairs import Pair, encode_png, sha256_hex
 from shared.privacy import Access, PrivacyStatement
@@ -146,6 +153,7 @@ class Coordinator:
     folder: Path
     register_node: RegisterNode = lambda _site, _key: 1
     service: type[ReleaseService] = ReleaseService
+    certificate_days: float = SITE_CERTIFICATE_DAYS
     # Kept over restarts, so that a site finds the service where it was.
     ports: tuple[int, int] = field(default_factory=lambda: (free_port(), free_port()))
 
@@ -169,10 +177,22 @@ class Coordinator:
         """Starts both services, on what the folder holds."""
         capture = Capture(self.capture)
         welcome = Welcome(public_bytes(self.key.public_key()), f"{HOST}:{self.ports[1]}", f"{HOST}:1")
-        work = partial(enrol, self.store, self.authority, lambda site, key: self.register_node(site, key))
+        work = partial(
+            enrol,
+            self.store,
+            self.authority,
+            lambda site, key: self.register_node(site, key),
+            days=self.certificate_days,
+        )
         self._servers = start_services(
             EnrolmentService(work, welcome, capture),
-            self.service(self.store, self.admission(), Checkpoints(self.store, self.key), capture),
+            self.service(
+                self.store,
+                self.admission(),
+                Checkpoints(self.store, self.key),
+                capture,
+                partial(renew, self.store, self.authority, days=self.certificate_days),
+            ),
             self._identity,
             bind=HOST,
             ports=self.ports,
@@ -282,6 +302,12 @@ class Caller:
         """Asks for admission. Raises the coordinator's error."""
         with _errors():
             return self._stub.Finish(pb.FinishRequest(bundle_sha256=sha256), timeout=_TIMEOUT_S)
+
+    def renew(self, request: bytes) -> bytes:
+        """Asks for a further certificate. Raises the coordinator's error."""
+        with _errors():
+            message = pb.RenewRequest(certificate_request=request)
+            return bytes(self._stub.Renew(message, timeout=_TIMEOUT_S).certificate)
 
     def begin_sealed(self, home: Home, manifest: Manifest) -> pb.BeginReply:
         """States a manifest, signed with the site's own key."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from flwr.app import Context
 from flwr.cli.build import build_fab_from_files
 from flwr.common.constant import SubStatus
 from flwr.common.serde import context_from_proto, run_from_proto
-from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest
+from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest, UnregisterNodeRequest
 from flwr.proto.fab_pb2 import Fab
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, PullTaskInputRequest, PushTaskOutputRequest
 from flwr.supercore.control import ControlHttpClient
@@ -93,6 +93,23 @@ def register_node(superlink: SuperLink, site: str, flower_key: bytes) -> int:
         raise _unreachable(error) from error
     finally:
         control.close()
+
+
+def unregister_nodes(superlink: SuperLink, flower_keys: Collection[bytes]) -> int:
+    """Takes the nodes with these keys off the SuperLink, which refuses their next message; how many there were.
+
+    Safe to repeat. A key that was unregistered is never registered again: its site comes back with another one.
+    Raises unavailable.service.
+    """
+    with contextlib.closing(superlink.control()) as control:
+        try:
+            nodes = control.ListNodes(ListNodesRequest()).nodes_info
+            gone = [n.node_id for n in nodes if n.public_key in flower_keys and n.status != "unregistered"]
+            for node_id in gone:
+                control.UnregisterNode(UnregisterNodeRequest(node_id=node_id))
+        except httpx.HTTPError as error:
+            raise _unreachable(error) from error
+    return len(gone)
 
 
 def online_nodes(superlink: SuperLink) -> set[int]:

@@ -22,11 +22,25 @@ sites = Table(
     metadata,
     Column("name", String, primary_key=True),
     Column("state", String, nullable=False),  # active, revoked
-    Column("certificate_serial", String, nullable=False),
+    Column("certificate_serial", String, nullable=False),  # of its enrolment; renewed ones: certificates
     Column("signing_key", LargeBinary, nullable=False),
     Column("flower_key", LargeBinary, nullable=False),
     Column("node_id", String, nullable=False),
     Column("enrolled_at", String, nullable=False),
+)
+
+# Every certificate of a site that holds, the renewed ones beside that of its enrolment. By key too: a site that did not
+# hear our answer asks again with the same key, and gets the same certificate.
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("serial", String, primary_key=True),
+    Column("site", ForeignKey("sites.name"), nullable=False),
+    Column("key_sha256", String(64), nullable=False),
+    Column("pem", LargeBinary, nullable=False),
+    Column("issued_at", String, nullable=False),
+    Column("ends_at", String, nullable=False),
+    UniqueConstraint("site", "key_sha256"),
 )
 
 studies = Table(

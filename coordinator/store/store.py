@@ -20,13 +20,14 @@ from shared import journal
 from shared.database import open_database, reading
 from shared.documents import parse
 from shared.errors import SynthwardError
+from shared.identity import certificate_key, key_sha256, validity
 from shared.metrics import Metrics
 from shared.study import Arm, Study
 
 
 @dataclass(frozen=True)
 class Site:
-    """An enrolled site."""
+    """An enrolled site. certificate_serial: of its enrolment; what it renewed since is in store/certificates.py."""
 
     name: str
     state: str
@@ -121,14 +122,19 @@ class Store:
             raise SynthwardError("trust.invitation-unknown", "the invitation is not one of ours", do=ask)
         known = connection.execute(select(schema.sites).where(schema.sites.c.name == row.site)).first()
         again = known is not None and bytes(known.signing_key) == used_by
+        if row.used_at is not None and again and known is not None and known.state == "revoked":
+            raise SynthwardError("trust.revoked", f"site {row.site} was revoked", do=ask)
         if row.used_at is not None and not again:
             raise SynthwardError("trust.invitation-used", f"the invitation of {row.site} was used before", do=ask)
         if datetime.now(UTC) >= datetime.fromisoformat(row.expires_at):
             raise SynthwardError("trust.invitation-expired", f"the invitation of {row.site} has expired", do=ask)
         return str(row.site)
 
-    def enrol(self, secret_sha256: str, site: Site) -> None:
-        """Uses up the invitation and records the site, both or neither."""
+    def enrol(self, secret_sha256: str, site: Site, certificate: bytes = b"") -> None:
+        """Uses up the invitation and records the site with its certificate, all or nothing.
+
+        certificate: PEM; empty: known by its serial number only. What the site had before holds no longer.
+        """
         with self._write(f"site:{site.name}", "enrol", site.name) as connection:
             if self._invited_site(connection, secret_sha256, site.signing_key) != site.name:
                 raise SynthwardError("trust.identity", "the invitation is another site's")
@@ -141,6 +147,19 @@ class Store:
             again = connection.execute(schema.sites.update().where(schema.sites.c.name == site.name).values(**values))
             if again.rowcount == 0:
                 connection.execute(schema.sites.insert().values(**values))
+            held = schema.certificates
+            connection.execute(held.delete().where(held.c.site == site.name))
+            if certificate:
+                connection.execute(
+                    held.insert().values(
+                        serial=site.certificate_serial,
+                        site=site.name,
+                        key_sha256=key_sha256(certificate_key(certificate)),
+                        pem=certificate,
+                        issued_at=now,
+                        ends_at=validity(certificate).end.isoformat(),
+                    )
+                )
 
     def site(self, name: str) -> Site:
         """An enrolled site. Raises site.unknown."""

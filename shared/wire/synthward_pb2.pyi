@@ -135,3 +135,15 @@ class CheckpointReply(_message.Message):
     checkpoint: SignedReceipt
     sha256_at_last: str
     def __init__(self, checkpoint: _Optional[_Union[SignedReceipt, _Mapping]] = ..., sha256_at_last: _Optional[str] = ...) -> None: ...
+
+class RenewRequest(_message.Message):
+    __slots__ = ("certificate_request",)
+    CERTIFICATE_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    certificate_request: bytes
+    def __init__(self, certificate_request: _Optional[bytes] = ...) -> None: ...
+
+class RenewReply(_message.Message):
+    __slots__ = ("certificate",)
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    certificate: bytes
+    def __init__(self, certificate: _Optional[bytes] = ...) -> None: ...

@@ -135,6 +135,11 @@ class ReleasesStub:
                 request_serializer=shared_dot_wire_dot_synthward__pb2.CheckpointRequest.SerializeToString,
                 response_deserializer=shared_dot_wire_dot_synthward__pb2.CheckpointReply.FromString,
                 _registered_method=True)
+        self.Renew = channel.unary_unary(
+                '/synthward.v1.Releases/Renew',
+                request_serializer=shared_dot_wire_dot_synthward__pb2.RenewRequest.SerializeToString,
+                response_deserializer=shared_dot_wire_dot_synthward__pb2.RenewReply.FromString,
+                _registered_method=True)
 
 
 class ReleasesServicer:
@@ -176,6 +181,13 @@ class ReleasesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Renew(self, request, context):
+        """A new certificate before the old one ends, which holds beside it until then. Safe to repeat: one key, one certificate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ReleasesServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -203,6 +215,11 @@ def add_ReleasesServicer_to_server(servicer, server):
                     servicer.Checkpoint,
                     request_deserializer=shared_dot_wire_dot_synthward__pb2.CheckpointRequest.FromString,
                     response_serializer=shared_dot_wire_dot_synthward__pb2.CheckpointReply.SerializeToString,
+            ),
+            'Renew': grpc.unary_unary_rpc_method_handler(
+                    servicer.Renew,
+                    request_deserializer=shared_dot_wire_dot_synthward__pb2.RenewRequest.FromString,
+                    response_serializer=shared_dot_wire_dot_synthward__pb2.RenewReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -341,6 +358,33 @@ class Releases:
             '/synthward.v1.Releases/Checkpoint',
             shared_dot_wire_dot_synthward__pb2.CheckpointRequest.SerializeToString,
             shared_dot_wire_dot_synthward__pb2.CheckpointReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Renew(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/synthward.v1.Releases/Renew',
+            shared_dot_wire_dot_synthward__pb2.RenewRequest.SerializeToString,
+            shared_dot_wire_dot_synthward__pb2.RenewReply.FromString,
             options,
             channel_credentials,
             insecure,

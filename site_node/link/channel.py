@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grpc
 
+from site_node.certificate import read_identity
 from site_node.settings import Home
 
 _OPTIONS = [
@@ -21,11 +22,11 @@ def enrolment_channel(address: str, authority: bytes) -> grpc.Channel:
 
 
 def release_channel(home: Home) -> grpc.Channel:
-    """A channel with the site's certificate."""
-    keys = home.link_keys
+    """A channel with the site's present certificate; after a renewal it is opened afresh."""
+    identity = read_identity(home)
     credentials = grpc.ssl_channel_credentials(
-        root_certificates=(keys / "ca.crt").read_bytes(),
-        private_key=(keys / "tls.key").read_bytes(),
-        certificate_chain=(keys / "tls.crt").read_bytes(),
+        root_certificates=(home.link_keys / "ca.crt").read_bytes(),
+        private_key=identity.key,
+        certificate_chain=identity.certificate,
     )
     return grpc.secure_channel(home.releases_address(), credentials, options=_OPTIONS)

@@ -16,6 +16,7 @@ from shared.wire.status import error_from, is_worth_retrying
 from site_node.checkpoints import Checkpoints
 from site_node.jobs import Queue
 from site_node.settings import Home
+from site_node.standing import note_standing
 
 _TIMEOUT_S = 60.0
 _log = structlog.get_logger("site.checkpoint")
@@ -41,12 +42,15 @@ class CheckpointCall:
             self._once()
             self._once()
         except grpc.RpcError as call:
-            _log.warning("no-checkpoint", code=error_from(call).code)
+            code = error_from(call).code
+            note_standing(self._queue, code)
+            _log.warning("no-checkpoint", code=code)
             return False
         except SynthwardError as error:
             # A checkpoint that does not verify: whoever answered is not our coordinator.
             self._queue.record("link", "checkpoint-refused", self._site, error.code)
             return False
+        note_standing(self._queue, "")
         return True
 
     def _once(self) -> None:

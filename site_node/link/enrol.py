@@ -24,6 +24,7 @@ from shared.invitation import Invitation
 from shared.wire import synthward_pb2 as pb
 from shared.wire import synthward_pb2_grpc as rpc
 from shared.wire.status import error_from, is_worth_retrying
+from site_node.certificate import Identity, key_pem, write_identity
 from site_node.jobs import Queue
 from site_node.link.channel import enrolment_channel
 from site_node.settings import Home, Membership
@@ -59,11 +60,10 @@ def enrol(home: Home, invitation: Invitation) -> Membership:
         )
     except ValidationError as error:
         raise SynthwardError("trust.identity", "the coordinator's answer is none of this version") from error
-    save_key(home.link_keys / "tls.key", tls_key)
     save_key(home.link_keys / "flower.key", flower_key, openssh=True)
     save_key(home.seal_keys / "signing.key", signing_key)
     write_private(home.link_keys / "executor.secret", secrets.token_bytes(32))
-    write_atomic(home.link_keys / "tls.crt", reply.certificate)
+    write_identity(home, Identity(key_pem(tls_key), reply.certificate))
     write_atomic(home.link_keys / "ca.crt", authority)
     home.join(membership)
     Queue(home.exchange).count_egress("enrolment", message.ByteSize())

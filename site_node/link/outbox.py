@@ -14,8 +14,8 @@ import grpc
 import stamina
 import structlog
 
-from shared.bundle import Manifest, Receipt, object_path
-from shared.documents import parse, verify
+from shared.bundle import Manifest, object_path
+from shared.documents import parse
 from shared.errors import ExitCode, SynthwardError
 from shared.identity import public_key
 from shared.pairs import sha256_hex
@@ -23,7 +23,9 @@ from shared.wire import synthward_pb2 as pb
 from shared.wire import synthward_pb2_grpc as rpc
 from shared.wire.status import error_from, is_worth_retrying
 from site_node.jobs import Queue
+from site_node.receipts import check_receipt
 from site_node.settings import Home
+from site_node.standing import WHAT_TO_DO, note_standing
 
 CHUNK_BYTES = 64 * 1024
 _CALL_TIMEOUT_S = 60.0
@@ -53,6 +55,7 @@ class Outbox:
             receipt, signature = self._send(self._home.outbox / sha256)
         except grpc.RpcError as call:
             error = error_from(call)
+            note_standing(self._queue, error.code)
             if not _is_final(error):
                 _log.warning("not-sent", bundle=sha256, code=error.code)
                 return False
@@ -73,7 +76,7 @@ class Outbox:
         self._queue.count_egress("bundle", begin.ByteSize())
         reply = self._stub.Begin(begin, timeout=_CALL_TIMEOUT_S)
         if reply.HasField("receipt"):
-            return self._checked(reply.receipt, sha256_hex(payload), manifest)
+            return self._checked(reply.receipt, manifest)
         sha256 = sha256_hex(payload)
         missing, handed_over = [(m.sha256, m.offset) for m in reply.missing], _Bytes()
         try:
@@ -83,13 +86,10 @@ class Outbox:
         finish = pb.FinishRequest(bundle_sha256=sha256)
         self._queue.count_egress("bundle", finish.ByteSize())
         reply = self._stub.Finish(finish, timeout=_FINISH_TIMEOUT_S)
-        return self._checked(reply.receipt, sha256, manifest)
+        return self._checked(reply.receipt, manifest)
 
-    def _checked(self, receipt: pb.SignedReceipt, sha256: str, manifest: Manifest) -> tuple[bytes, bytes]:
-        verify(self._coordinator_key, "receipt", receipt.payload, receipt.signature)
-        document = parse(Receipt, receipt.payload)
-        if document.bundle_sha256 != sha256 or document.pairs != len(manifest.pairs):
-            raise SynthwardError("trust.signature", "the receipt is for another bundle")
+    def _checked(self, receipt: pb.SignedReceipt, manifest: Manifest) -> tuple[bytes, bytes]:
+        check_receipt(self._coordinator_key, manifest, receipt.payload, receipt.signature)
         return receipt.payload, receipt.signature
 
 
@@ -116,7 +116,7 @@ def _chunks(folder: Path, sha256: str, missing: list[tuple[str, int]], handed_ov
 
 def _is_final(error: SynthwardError) -> bool:
     """Whether the coordinator has judged the bundle itself, so that sending it again would change nothing."""
-    about_the_caller = error.code in ("trust.certificate", "trust.role", "site.unknown")
+    about_the_caller = error.code in WHAT_TO_DO
     judged = error.exit_code in (ExitCode.INPUT, ExitCode.TRUST, ExitCode.POLICY)
     # An object that arrived changed was dropped over there, and is asked for again.
     on_its_way = error.code == "admission.digest"

@@ -5,15 +5,22 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
+
+import structlog
 
 from shared.logs import configure
 from site_node.jobs import Queue
 from site_node.link.channel import release_channel
 from site_node.link.client_app import build_client_app
 from site_node.link.executor import Executor
+from site_node.link.renewal import Renewal, Turn
 from site_node.link.sender import Sender
 from site_node.settings import Home
+
+_ENDED_PAUSE_S = 60.0
+_log = structlog.get_logger("site.link")
 
 
 def serve(home: Home) -> None:
@@ -24,15 +31,27 @@ def serve(home: Home) -> None:
         signal.signal(number, lambda *_: stop.set())
     secret = (home.link_keys / "executor.secret").read_bytes()
     executor = Executor(build_client_app(home), queue, port=home.settings().node_port, secret=secret)
-    with release_channel(home) as channel:
-        sender = Sender(home, queue, channel)
-        threads = [threading.Thread(target=part.run, args=(stop,), daemon=True) for part in (executor, sender)]
-        for thread in threads:
-            thread.start()
-        # A part that dies takes the process with it: the supervisor starts both afresh.
-        while not stop.wait(1.0):
-            if not all(thread.is_alive() for thread in threads):
-                sys.exit(1)
+    parts = (executor.run, partial(send, home, queue))
+    threads = [threading.Thread(target=part, args=(stop,), daemon=True) for part in parts]
+    for thread in threads:
+        thread.start()
+    # A part that dies takes the process with it: the supervisor starts both afresh.
+    while not stop.wait(1.0):
+        if not all(thread.is_alive() for thread in threads):
+            sys.exit(1)
+
+
+def send(home: Home, queue: Queue, stop: threading.Event) -> None:
+    """Sends what waits until stop is set, on a channel that is opened afresh whenever the certificate was renewed."""
+    renewal = Renewal(home, queue)
+    while not stop.is_set():
+        if renewal.turn() is Turn.ENDED:
+            _log.error("certificate-expired", code="trust.certificate-expired")
+            stop.wait(_ENDED_PAUSE_S)
+            continue
+        with release_channel(home) as channel:
+            sender = Sender(home, queue, channel)
+            sender.run(stop, reopen=lambda: renewal.turn() in (Turn.RENEWED, Turn.ENDED))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from shared.wire.status import error_from, is_worth_retrying
 from site_node.jobs import Queue
 from site_node.revocations import Revocations
 from site_node.settings import Home
+from site_node.standing import note_standing
 
 _TIMEOUT_S = 60.0
 _log = structlog.get_logger("site.take_back")
@@ -45,6 +46,7 @@ class TakeBack:
             )
         except grpc.RpcError as call:
             code = error_from(call).code
+            note_standing(self._queue, code)
         except SynthwardError as error:
             # A receipt that does not verify: whoever answered is not our coordinator.
             code = error.code

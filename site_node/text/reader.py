@@ -10,6 +10,7 @@ Known limits: mirrored writing, handwriting, and letters under about 4 pixels ar
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -206,6 +207,8 @@ def _networks() -> tuple[Path, Path]:
 
 @lru_cache(maxsize=1)  # half a second and 150 MB: one is enough for a process
 def _engine(detector: Path, recogniser: Path, threads: int) -> Any:
+    # Else onnxruntime keeps a device id and records of each start in the user's home, to send them to its maker.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     from rapidocr import RapidOCR
 
     return RapidOCR(

@@ -15,6 +15,7 @@ import torch
 
 from shared.logs import configure
 from site_node.work.case_training import Ending, Task, Tell, Train
+from site_node.work.no_network import close_network
 
 
 def answer(train: Train, task: Task, tell: Tell) -> Ending:
@@ -39,5 +40,6 @@ def serve(parent: Connection[Any, Any]) -> None:
 
 if __name__ == "__main__":
     configure()
+    close_network()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     serve(Connection(int(sys.argv[1])))

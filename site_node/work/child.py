@@ -25,6 +25,7 @@ from site_node.settings import Home
 from site_node.work.compare_job import compare_arms
 from site_node.work.distance_job import measure_distances
 from site_node.work.measure_job import measure
+from site_node.work.no_network import close_network
 from site_node.work.release_job import make_release
 from site_node.work.time_left import TrainingProgress
 from site_node.work.told import LAST_ERROR_FILE, write_progress
@@ -89,4 +90,5 @@ def main(folder: str, job_id: str) -> int:
 
 if __name__ == "__main__":
     configure()
+    _log.info("network", state=close_network(Home(Path(sys.argv[1])).settings().ray_address).value)
     sys.exit(main(sys.argv[1], sys.argv[2]))

@@ -21,6 +21,7 @@ import structlog
 from shared.supervise import die_with_parent
 from site_node.generators.progress import Progress
 from site_node.work.case_training import Ending, Task, Train
+from site_node.work.no_network import started
 from site_node.work.schedule import Schedule
 
 _STOP_S = 5.0
@@ -34,7 +35,7 @@ class _Worker:
         self.task: Task | None = None
         self.pipe, theirs = Pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "site_node.work.case_worker", str(theirs.fileno())],
+            started("site_node.work.case_worker", str(theirs.fileno())),
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},

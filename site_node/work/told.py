@@ -1,4 +1,7 @@
-"""What a job tells the people at its site: how far it is, and why it ended. Neither of the two files ever leaves."""
+"""What the trainer tells the people at its site: how far a job is, why it ended, what keeps it off the network.
+
+None of these files ever leaves.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,23 @@ from typing import Any
 
 from shared.files import write_private
 from site_node.settings import Home
+from site_node.work.no_network import Wall
 from site_node.work.time_left import TrainingProgress, in_words
 
 PROGRESS_FILE = "progress.json"
 LAST_ERROR_FILE = "last_error.json"
+WALL_FILE = "network"
+
+
+def write_wall(home: Home, wall: Wall) -> None:
+    """Says what keeps the trainer that has just started off the network."""
+    write_private(home.private / WALL_FILE, wall.value.encode())
+
+
+def read_wall(home: Home) -> str:
+    """What keeps the trainer that was started last off the network: kernel, python or none; empty before the first."""
+    path = home.private / WALL_FILE
+    return path.read_text(encoding="ascii") if path.exists() else ""
 
 
 def write_progress(

@@ -28,7 +28,9 @@ from site_node.policy import read_policy
 from site_node.rollback import publish
 from site_node.settings import Home
 from site_node.work.expiry import delete_expired
+from site_node.work.no_network import close_network, started
 from site_node.work.taking_back import take_back
+from site_node.work.told import write_wall
 
 _POLL_S = 0.5
 _EXPIRY_EVERY_S = 3600.0
@@ -66,7 +68,7 @@ def serve(home: Home) -> None:
 
 def job_process(home: Home, job_id: str) -> Child:
     """The process of one job."""
-    command = [sys.executable, "-m", "site_node.work.child", str(home.path), job_id]
+    command = started("site_node.work.child", str(home.path), job_id, ray_address=home.settings().ray_address)
     return Child(job_id, command, home.logs / "job.log")
 
 
@@ -108,4 +110,8 @@ def _receipt_holds(home: Home, payload: bytes, signature: bytes, bundle_sha256: 
 
 if __name__ == "__main__":
     configure()
-    serve(Home(Path(sys.argv[1])))
+    here = Home(Path(sys.argv[1]))
+    wall = close_network(here.settings().ray_address)
+    _log.info("network", state=wall.value)
+    write_wall(here, wall)
+    serve(here)

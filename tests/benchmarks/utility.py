@@ -36,10 +36,10 @@ from shared.study import EvaluationSpec, ImageSpec, StyleSpec
 from site_node.generators.cohort.presets import COHORT_PRESETS
 from site_node.scoring.scores import by_patient
 from tests.benchmarks import utility_report as report
-from tests.benchmarks.harness import Claim, Row
+from tests.benchmarks.harness import Claim, Row, row
 from tests.benchmarks.singan_arms import in_fresh_process, peak_mb
 from tests.benchmarks.utility_data import FEWEST_PARTS, SPLIT_SEED, read_hospitals
-from tests.benchmarks.utility_fedavg import Federation
+from tests.benchmarks.utility_fedavg import DELTA, Federation
 from tests.benchmarks.utility_networks import Bench, Network, Part
 from tests.benchmarks.utility_parts import Parts
 from tests.benchmarks.utility_report import Measured
@@ -168,7 +168,12 @@ def measure(options: Options) -> tuple[list[Row], list[Claim]]:
     peaks = _peaks(options, benches[0]) if MEMORY in options.parts else None
     report.plot(measured, options.folder / "utility.png")
     words = f"{options.sizes} px"
-    return report.rows(words, measured, peaks), report.claims(words, measured, peaks)
+    spent = [
+        row(f"{federation.label}: epsilon for a whole hospital, delta {DELTA:g}", "epsilon", [federation.epsilon])
+        for federation in benches[0].federations
+        if federation.noise is not None and any(found.label == federation.label for found in measured)
+    ]
+    return [*report.rows(words, measured, peaks), *spent], report.claims(words, measured, peaks)
 
 
 def bench_of(options: Options, fold: int) -> Bench:

@@ -86,6 +86,9 @@ def rows(words: str, measured: Sequence[Measured], peaks: Mapping[int, float] | 
 
 
 def _rows(words: str, measured: Sequence[Measured]) -> Iterator[Row]:
+    tested = {at: max(len(scores) for scores in found.scores[at].values()) for found in measured for at in found.scores}
+    for at, patients in sorted(tested.items()):
+        yield Row(f"{words}, tested at {at}", "patients", 1, patients, patients, patients)
     for found in measured:
         of = f"{words}, {found.words} of {found.trained_on}"
         if found.failed:
@@ -194,7 +197,12 @@ def plot(measured: Sequence[Measured], path: Path) -> bool:
         return False
     labels = list(dict.fromkeys(found.words for found in measured if found.scores))
     figure, axes = pyplot.subplots(
-        1, len(hospitals), figsize=(5.2 * len(hospitals), 1.6 + 0.3 * len(labels)), sharey=True, squeeze=False
+        1,
+        len(hospitals),
+        figsize=(5.2 * len(hospitals), 1.6 + 0.3 * len(labels)),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
     )
     for axis, at in zip(axes[0], hospitals, strict=True):
         for words, colour, marker, offset in _KINDS:
@@ -210,10 +218,11 @@ def plot(measured: Sequence[Measured], path: Path) -> bool:
             )  # fmt: skip
         axis.set(title=f"tested at {at}", xlabel="IoU (mean, 95 % over patients)", xlim=(0.0, None))
         axis.grid(color="#dddddd", linewidth=0.6)
-        axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0.0, -0.09), frameon=False)
     axes[0][0].set_yticks([len(labels) - place for place in range(len(labels))], labels)
+    handles = {words: line for axis in axes[0] for line, words in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130, bbox_inches="tight")
+    figure.savefig(path, dpi=130)
     pyplot.close(figure)
     return True
 

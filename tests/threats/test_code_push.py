@@ -23,6 +23,7 @@ from shared.identity import (
 from shared.messages import Answer
 from shared.pairs import sha256_hex
 from shared.supervise import Child
+from site_node.certificate import Identity, key_pem, write_identity
 from site_node.jobs import Queue
 from site_node.link.node import node_command
 from site_node.settings import Home as SiteHome
@@ -56,10 +57,9 @@ def connected_site(folder: Path, authority: CertificateAuthority, key_of: Path, 
     """A site with all the keys that its link needs."""
     home = make_site(folder, load_signing_key(key_of))
     tls_key, flower_key = new_tls_key(), new_flower_key()
-    save_key(home.link_keys / "tls.key", tls_key)
     save_key(home.link_keys / "flower.key", flower_key, openssh=True)
     certificate = authority.site_certificate(certificate_request(tls_key, "north"), "north")
-    (home.link_keys / "tls.crt").write_bytes(certificate)
+    write_identity(home, Identity(key_pem(tls_key), certificate))
     (home.link_keys / "ca.crt").write_bytes(authority.pem)
     (home.link_keys / "executor.secret").write_bytes(b"s" * 32)
     (home.link_keys / "flower.pub").write_bytes(flower_public_bytes(flower_key))

@@ -24,6 +24,7 @@ from shared.identity import (
     public_bytes,
 )
 from shared.invitation import Invitation, read_invitation
+from site_node.certificate import read_identity
 from site_node.link.enrol import enrol as enrol_site
 from site_node.settings import Home
 from tests.helpers import HOST, Coordinator, free_port, new_home, refused, running
@@ -48,15 +49,15 @@ def test_an_invited_site_gets_its_own_certificate_and_the_coordinators_key(
     coordinator: Coordinator, tmp_path: Path
 ) -> None:
     home = coordinator.join(tmp_path / "north", "north")
-    assert peer((home.link_keys / "tls.crt").read_bytes())[:2] == ("site", "north")
+    assert peer(read_identity(home).certificate)[:2] == ("site", "north")
     assert home.membership().coordinator_key == public_bytes(coordinator.key.public_key()).hex()
     assert coordinator.store.site("north").state == "active"
 
 
 def test_private_keys_are_the_owners_alone_and_never_travel(coordinator: Coordinator, tmp_path: Path) -> None:
     home = coordinator.join(tmp_path / "north", "north")
-    private = [path for path in keys_of(home) if path.suffix in (".key", ".secret")]
-    assert {path.name for path in private} == {"tls.key", "flower.key", "signing.key", "executor.secret"}
+    private = [path for path in keys_of(home) if path.suffix != ".crt"]
+    assert {path.name for path in private} == {"tls.pem", "flower.key", "signing.key", "executor.secret"}
     sent = (coordinator.capture / "unknown.enrolment.bin").read_bytes()
     assert b"BEGIN CERTIFICATE REQUEST" in sent  # the capture holds what was sent
     assert b"PRIVATE KEY" not in sent
@@ -68,7 +69,7 @@ def test_private_keys_are_the_owners_alone_and_never_travel(coordinator: Coordin
 
 def test_two_sites_get_different_certificates_and_keys(coordinator: Coordinator, tmp_path: Path) -> None:
     north, south = (coordinator.join(tmp_path / name, name) for name in ("north", "south"))
-    one, other = (x509.load_pem_x509_certificate((home.link_keys / "tls.crt").read_bytes()) for home in (north, south))
+    one, other = (x509.load_pem_x509_certificate(read_identity(home).certificate) for home in (north, south))
     assert one.serial_number != other.serial_number
     assert one.public_key() != other.public_key()
     assert (north.seal_keys / "signing.key").read_bytes() != (south.seal_keys / "signing.key").read_bytes()

@@ -46,6 +46,7 @@ BOUNDED_BY = {
     "CheckpointRequest.last_checkpoint": "the coordinator's own bytes: must verify under its own key",
     "CheckpointRequest.last_signature": "64 bytes that must verify under the coordinator's own key",
     "CheckpointRequest.rolled_back": "0 or 1, checked",
+    "RenewRequest.certificate_request": "a PEM request; only its P-256 key is used",
 }
 PLAIN = {FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_UINT64}
 
@@ -84,7 +85,7 @@ def test_the_list_has_no_field_that_is_gone() -> None:
 
 def test_the_services_are_the_two_that_this_test_knows() -> None:
     called = {(name, m.name) for name, service in pb.DESCRIPTOR.services_by_name.items() for m in service.methods}
-    releases = ("Begin", "Upload", "Finish", "Revoke", "Checkpoint")
+    releases = ("Begin", "Upload", "Finish", "Revoke", "Checkpoint", "Renew")
     assert called == {("Enrolment", "Enrol"), *(("Releases", name) for name in releases)}
     # No file behind ours brings messages along, Any among them.
     assert list(pb.DESCRIPTOR.dependencies) == []

@@ -262,9 +262,9 @@ def test_a_weak_password_makes_no_account(tmp_path: Path) -> None:
 
 def test_the_doctor_names_the_steward_who_has_no_account_yet(tmp_path: Path) -> None:
     site = review_site(tmp_path / "site", samples=2)
-    assert told_by_doctor(site) == ("fine", "every steward has an account")
+    assert told_by_doctor(site) == ("ok", "every steward has an account")
     site.accounts.remove("grace")
-    assert told_by_doctor(site) == ("remark", "no account yet: grace. synthward-site steward add grace")
+    assert told_by_doctor(site) == ("warning", "no account yet: grace")
 
 
 def told_by_doctor(site: ReviewSite) -> tuple[str, str]:

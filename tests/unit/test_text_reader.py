@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -146,3 +148,14 @@ def test_the_command_line_does_not_wait_for_the_reader() -> None:
 
 def test_opencv_is_the_one_without_windows() -> None:
     assert "GUI:                           NONE" in cv2.getBuildInformation()
+
+
+def test_reading_leaves_nothing_behind_in_the_users_home(tmp_path: Path) -> None:
+    """onnxruntime would keep a device id there, and records of each start for its maker."""
+    code = (
+        "import numpy as np\nfrom site_node.text.reader import TextReader\n"
+        "TextReader().lines(np.full((64, 64, 3), 90, np.uint8))\n"
+    )
+    home = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=home, cwd=Path(__file__).parents[2], timeout=120)
+    assert list(tmp_path.rglob("*")) == []
