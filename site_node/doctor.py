@@ -159,7 +159,7 @@ def _patients(home: Home) -> Found:
 def _device(home: Home) -> Found:
     settings = home.settings()
     if settings.ray_address:
-        return Found("ok", f"the Ray cluster at {settings.ray_address}")
+        return Found("ok", f"the Ray cluster at {settings.ray_address}; for it the trainer keeps its network")
     device = pick_device(settings.device)
     if device == "cpu":
         return Found("ok", "the processor; no graphics card is used")
