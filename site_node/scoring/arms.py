@@ -6,6 +6,7 @@ arm and with every seed. The hold-out, on which the figures are made, is not see
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,10 @@ def arrays_of(inbox: Path, sha256: str) -> Arrays:
 
 
 def _first(bench: Bench, count: int) -> list[Case]:
-    """The first cases in an order of patients that is the site's own: 5 of them are among the 10, and so on."""
+    """The first cases in an order that is the site's own: 5 of them are among the 10, and so on.
+
+    One case of each patient comes before any second one: few cases shall not be frames of one examination.
+    """
     if len(bench.training) < count:
         raise SynthwardError(
             "policy.arm-without-data",
@@ -112,7 +116,12 @@ def _first(bench: Bench, count: int) -> list[Case]:
         )
     patients = sorted({case.patient for case in bench.training})
     place = dict(zip(patients, np.random.default_rng(bench.seed).permutation(len(patients)).tolist(), strict=True))
-    return sorted(bench.training, key=lambda case: (place[case.patient], case.case_id))[:count]
+    turns: Counter[str] = Counter()
+    ordered = []
+    for case in sorted(bench.training, key=lambda case: case.case_id):
+        ordered.append((turns[case.patient], place[case.patient], case))
+        turns[case.patient] += 1
+    return [case for _, _, case in sorted(ordered, key=lambda item: item[:2])[:count]]
 
 
 def _drawn_from_few(bench: Bench, order: MeasurementRequest, on_step: OnStep) -> list[Pair]:

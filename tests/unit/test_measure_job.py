@@ -188,6 +188,16 @@ def test_few_cases_are_the_first_of_more_and_only_as_many_as_asked(
     assert seen[2] < seen[3] < seen[6] <= sides(store)[0]
 
 
+def test_few_cases_are_of_as_many_patients_as_there_are(tmp_path: Path, study: Study, trained: Trained) -> None:
+    store = PrivateStore(tmp_path)
+    frames = [(f"patient-{i % 4}", noise_pair(i)) for i in range(40)]
+    store.replace_cases(frames, actor="test")
+    of = {pair.image.tobytes(): patient for patient, pair in frames}
+    training = {of[image] for image in sides(store)[0]}
+    run(store, study, arm="few_real", n=len(training))
+    assert {of[image] for image in images(trained.pairs) | images(trained.given["validation"])} == training
+
+
 def test_a_site_with_too_few_cases_for_an_arm_says_so(store: PrivateStore, study: Study) -> None:
     with refused("policy.arm-without-data"):
         run(store, study, arm="few_real", n=PATIENTS)
