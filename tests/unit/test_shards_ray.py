@@ -22,6 +22,7 @@ from site_node.work.train_cases import train_cases
 from tests.training_cases import TINY, generators, write_cases
 
 _STORE_BYTES = 80 * 2**20
+_ATTEMPTS = 3
 
 
 @pytest.fixture
@@ -30,15 +31,30 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     # As on the systems of that name, Ray then keeps to loopback and does not look for an outward address.
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    from ray.cluster_utils import Cluster
-
-    node = {"num_cpus": 1, "object_store_memory": _STORE_BYTES, "node_ip_address": "127.0.0.1"}
-    two = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+    two = _two_nodes()
     try:
-        two.add_node(**node)
         yield two
     finally:
         two.shutdown()
+
+
+def _two_nodes() -> Any:
+    """Ray gives up on a node that has not come up within 30 s, as happens on a busy machine: once more, then."""
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": _STORE_BYTES, "node_ip_address": "127.0.0.1"}
+    for attempt in range(_ATTEMPTS):
+        two = Cluster()
+        try:
+            two.add_node(**node, include_dashboard=False)
+            two.add_node(**node)
+        except Exception:
+            two.shutdown()
+            if attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            return two
+    raise AssertionError("unreachable")
 
 
 def train_and_note(task: Task, tell: Tell) -> Ending:
