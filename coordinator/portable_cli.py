@@ -12,6 +12,7 @@ from coordinator.cli_options import DEFAULT_HOME, HomeOption, JsonOption
 from coordinator.settings import Home
 from shared.console import emit, errors, say
 from shared.errors import ExitCode
+from shared.settings_files import named
 
 
 def import_bundles(
@@ -32,7 +33,7 @@ def import_bundles(
         settings, store = here.settings(), Store(here.database_url())
         key = load_signing_key(here.keys / "signing.key")
         admission = Admission(store, ObjectStore(here.objects_url()), key, here.incoming, here.quarantine)
-        capture = Capture(Path(settings.capture) if settings.capture else None)
+        capture = Capture(named(settings.capture))
         outcomes = Importer(store, admission, capture).take_in(folder)
         refused = [outcome for outcome in outcomes if outcome.code]
         for outcome in refused:

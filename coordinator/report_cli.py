@@ -21,7 +21,8 @@ def report(
 ) -> None:
     """Writes report.html, report.json and report.csv of all answers so far; asks no site anything."""
     with errors(as_json=as_json):
-        from coordinator.evaluation.gather import failures_folder, gather
+        from coordinator.evaluation.evaluation import evaluation_folder
+        from coordinator.evaluation.gather import gather
         from coordinator.evaluation.report import write_report
         from coordinator.evaluation.summary import summarise
         from coordinator.store.objects import ObjectStore
@@ -30,12 +31,10 @@ def report(
         here = Home(home)
         store = Store(here.database_url())
         published = store.study(study)
-        data = gather(
-            store, ObjectStore(here.objects_url()), published, version, failures=failures_folder(here, published)
-        )
+        folder = evaluation_folder(here, published.sha256)
+        data = gather(store, ObjectStore(here.objects_url()), published, version, failures=folder)
         number = data.dataset.version
-        folder = out or Path(f"{published.study.study_id}-v{number}-report")
-        paths = write_report(data, folder)
+        paths = write_report(data, out or Path(f"{published.study.study_id}-v{number}-report"))
         told = summarise(data)
         partial = [f"Partial report: {gap}" for gap in told.gaps]
         emit(

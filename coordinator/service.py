@@ -27,6 +27,7 @@ from shared.errors import SynthwardError
 from shared.identity import CertificateAuthority, load_signing_key, public_bytes
 from shared.logs import configure
 from shared.messages import Answer
+from shared.settings_files import named
 
 _log = structlog.get_logger("coordinator.service")
 _PAUSE_S = 1.0
@@ -51,7 +52,7 @@ def serve(home: Home) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     store, objects = Store(home.database_url()), ObjectStore(home.objects_url())
-    capture = Capture(Path(settings.capture) if settings.capture else None)
+    capture = Capture(named(settings.capture))
     authority = CertificateAuthority.load(home.keys / "ca.key", home.keys / "ca.crt")
     key = load_signing_key(home.keys / "signing.key")
     days = settings.site_certificate_days

@@ -41,14 +41,20 @@ def augment(images: Tensor, masks: Tensor, rng: torch.Generator) -> tuple[Tensor
     images: float32 [B, C, S, S] in [0, 1]; masks: float32 [B, 1, S, S] in {0, 1}; rng: on the CPU. Returns the same
     shapes and ranges. Raises ValueError for other shapes: a quarter turn needs a square.
     """
-    batch, _, height, width = images.shape
-    if height != width or masks.shape != (batch, 1, height, width):
-        raise ValueError(f"images {tuple(images.shape)} and masks {tuple(masks.shape)} are not a batch of squares")
+    check_squares(images, masks)
+    batch, _, height, _ = images.shape
     images, masks = turn(images, masks, torch.randint(8, (batch,), generator=rng))
     reach = int(height * MAX_SHIFT)
     images, masks = shift(images, masks, torch.randint(-reach, reach + 1, (batch, 2), generator=rng))
     images = _noise(_sharpness(_colour(images, rng), rng), rng)
     return images.clamp_(0.0, 1.0), masks
+
+
+def check_squares(images: Tensor, masks: Tensor) -> None:
+    """Raises ValueError unless images [B, C, S, S] and masks [B, 1, S, S] are one batch."""
+    batch, _, height, width = images.shape
+    if height != width or masks.shape != (batch, 1, height, width):
+        raise ValueError(f"images {tuple(images.shape)} and masks {tuple(masks.shape)} are not a batch of squares")
 
 
 def turn(images: Tensor, masks: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:

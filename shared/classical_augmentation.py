@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from shared.augment import blur
+from shared.augment import blur, check_squares
 
 APPLIED = 0.5  # probability of each of the seven
 MAX_TURN = math.radians(30)
@@ -34,9 +34,7 @@ def augment_classically(images: Tensor, masks: Tensor, rng: torch.Generator) -> 
     images: float32 [B, C, S, S] in [0, 1]; masks: float32 [B, 1, S, S] in {0, 1}; rng: on the CPU. Returns the same
     shapes and ranges. Raises ValueError for other shapes.
     """
-    batch, _, height, width = images.shape
-    if height != width or masks.shape != (batch, 1, height, width):
-        raise ValueError(f"images {tuple(images.shape)} and masks {tuple(masks.shape)} are not a batch of squares")
+    check_squares(images, masks)
     for side in (3, 2):
         flipped = _applied(rng, images)
         images, masks = (torch.where(flipped, part.flip(side), part) for part in (images, masks))

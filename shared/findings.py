@@ -6,7 +6,7 @@ Each names the study and dataset version that it is about, so that one study's n
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -21,32 +21,34 @@ MeasureName = Literal[
 ]  # fmt: skip
 
 
-class Interval(Document):
+class _Estimate(Document):
     """A mean over patients, and its bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError("an interval ends before it begins")
+        return self
+
+
+class Interval(_Estimate):
+    """Of a metric."""
 
     mean: Unit
     low: Unit
     high: Unit
 
-    @model_validator(mode="after")
-    def _ordered(self) -> Interval:
-        if self.low > self.high:
-            raise ValueError("an interval ends before it begins")
-        return self
 
-
-class Gain(Document):
-    """A mean over patients of paired differences, arm less reference, and its bootstrap interval."""
+class Gain(_Estimate):
+    """Of paired differences, arm less reference."""
 
     mean: Signed
     low: Signed
     high: Signed
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Gain:
-        if self.low > self.high:
-            raise ValueError("an interval ends before it begins")
-        return self
 
     @property
     def beyond_chance(self) -> bool:

@@ -23,7 +23,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from shared.documents import Kind, parse
+from shared.documents import parse
 from shared.errors import CODES, SynthwardError
 from shared.findings import Comparison, Distribution
 from shared.metrics import NAMES, Metrics
@@ -49,11 +49,6 @@ _MAX_DOCUMENT_BYTES = 8 * 1024 * 1024
 def message_type(kind: OrderKind) -> str:
     """Flower's type of the message that carries an order."""
     return f"evaluate.{kind}"
-
-
-def signed_as(kind: OrderKind) -> Kind:
-    """The kind of document that the signature over an order covers."""
-    return kind
 
 
 @dataclass(frozen=True)

@@ -110,16 +110,21 @@ def _lesions_found(found: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
     return float((2 * covered >= areas).mean())
 
 
+def by_patient(cases: Sequence[tuple[str, Metrics]]) -> dict[str, Metrics]:
+    """Patient key -> mean over the patient's cases. cases: (patient key, metrics)."""
+    grouped: dict[str, list[Metrics]] = defaultdict(list)
+    for patient, metrics in cases:
+        grouped[patient].append(metrics)
+    return {patient: _mean(group) for patient, group in grouped.items()}
+
+
 def patient_mean(cases: Sequence[tuple[str, Metrics]]) -> Metrics:
     """Mean over patients of the mean over each patient's cases. cases: (patient key, metrics), at least one."""
     if not cases:
         raise ValueError("no case to average")
-    by_patient: dict[str, list[Metrics]] = defaultdict(list)
-    for patient, metrics in cases:
-        by_patient[patient].append(metrics)
-    means = {
-        name: math.fsum(math.fsum(getattr(m, name) for m in group) / len(group) for group in by_patient.values())
-        / len(by_patient)
-        for name in NAMES
-    }
+    return _mean(list(by_patient(cases).values()))
+
+
+def _mean(group: Sequence[Metrics]) -> Metrics:
+    means = {name: math.fsum(getattr(metrics, name) for metrics in group) / len(group) for name in NAMES}
     return Metrics(**{name: min(1.0, max(0.0, value)) for name, value in means.items()})

@@ -8,14 +8,14 @@ A PNG would be smaller, and a decoder is what a hostile file attacks: an array h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import SynthwardError
-from shared.pairs import Pair
+from shared.pairs import LazyPairs, Pair
 from shared.study import ImageSpec
 
 MAX_PAIRS_BYTES = 128 * 1024 * 1024
@@ -37,32 +37,25 @@ def to_arrays(pairs: Sequence[Pair], image: ImageSpec) -> dict[str, NDArray[Any]
     return {"images": images, "masks": masks}
 
 
-class ArrayPairs(Sequence[Pair]):
-    """Pairs out of arrays, unpacked when they are asked for."""
+def from_arrays(arrays: Mapping[str, NDArray[Any]], image: ImageSpec) -> Sequence[Pair]:
+    """The pairs, each unpacked when it is asked for.
 
-    def __init__(self, arrays: Mapping[str, NDArray[Any]], image: ImageSpec) -> None:
-        """Raises pairs.shape unless the arrays are exactly those of `to_arrays` for at least one pair."""
-        side, colours = image.size_px, (3,) if image.channels == 3 else ()
-        images, masks = arrays.get("images"), arrays.get("masks")
-        if images is None or masks is None or len(arrays) != 2 or images.ndim == 0:
-            raise _misshapen("the arrays are not images and masks")
-        count = len(images)
-        expected = ((count, side, side, *colours), (count, -(-side * side // 8)))
-        if count == 0 or (images.shape, masks.shape) != expected or {images.dtype, masks.dtype} != {np.dtype("u1")}:
-            raise _misshapen(f"images {images.dtype} {images.shape} and masks {masks.dtype} {masks.shape}")
-        self._images, self._masks, self._side = images, masks, side
+    Raises pairs.shape unless the arrays are exactly those of `to_arrays` for at least one pair.
+    """
+    side, colours = image.size_px, (3,) if image.channels == 3 else ()
+    images, masks = arrays.get("images"), arrays.get("masks")
+    if images is None or masks is None or len(arrays) != 2 or images.ndim == 0:
+        raise _misshapen("the arrays are not images and masks")
+    count = len(images)
+    expected = ((count, side, side, *colours), (count, -(-side * side // 8)))
+    if count == 0 or (images.shape, masks.shape) != expected or {images.dtype, masks.dtype} != {np.dtype("u1")}:
+        raise _misshapen(f"images {images.dtype} {images.shape} and masks {masks.dtype} {masks.shape}")
 
-    def __len__(self) -> int:
-        return len(self._images)
+    def unpacked(place: int) -> Pair:
+        bits = np.unpackbits(masks[place], count=side**2)
+        return Pair(images[place], bits.reshape(side, side) * np.uint8(255))
 
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        bits = np.unpackbits(self._masks[index], count=self._side**2)
-        return Pair(self._images[index], bits.reshape(self._side, self._side) * np.uint8(255))
-
-    def __iter__(self) -> Iterator[Pair]:
-        return (self[i] for i in range(len(self)))
+    return LazyPairs(range(count), unpacked)
 
 
 def _misshapen(what: str) -> SynthwardError:

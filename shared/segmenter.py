@@ -24,12 +24,11 @@ from shared.errors import SynthwardError
 from shared.metrics import Metrics, case_metrics, patient_mean
 from shared.pairs import Pair, Pixels
 from shared.study import Encoder, EvaluationSpec, ImageSpec
-from shared.vision import import_smp
+from shared.vision import IMAGENET_DEVIATION, IMAGENET_MEAN, import_smp
 from shared.weights import unpack
 
-# Mean and deviation by channel of what an encoder's ImageNet weights were trained on: 0.5 is EfficientNet-Lite's.
+# What EfficientNet-Lite's ImageNet weights were trained on, in place of ImageNet's own mean and deviation.
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class Segmenter(nn.Module):
@@ -40,7 +39,7 @@ class Segmenter(nn.Module):
         # Channels last takes a third off a training step on a CPU.
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.image = image
-        mean, deviation = _HALF if encoder.startswith("tu-") else _IMAGENET
+        mean, deviation = _HALF if encoder.startswith("tu-") else (IMAGENET_MEAN, IMAGENET_DEVIATION)
         # Constants of the architecture, so they are no weights and travel with none.
         self.register_buffer("_mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_deviation", torch.tensor(deviation).view(1, 3, 1, 1), persistent=False)

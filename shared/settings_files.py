@@ -38,6 +38,11 @@ class FileSettings(BaseSettings):
         return env_settings, init_settings
 
 
+def named(path: str) -> Path | None:
+    """The file or folder that a setting names; None where it is empty."""
+    return Path(path) if path else None
+
+
 def read_toml(model: type[ModelT], path: Path, *, code: str) -> ModelT:
     """The model in a TOML file. Raises settings.missing, or `code` with every mistake and its place."""
     try:

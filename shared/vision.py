@@ -16,6 +16,8 @@ from types import ModuleType
 
 import torch
 
+# Mean and deviation by channel of ImageNet's images in [0, 1], with which most networks were trained.
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _OPERATORS = ("nms", "qnms")
 _SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 

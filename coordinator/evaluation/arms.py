@@ -18,7 +18,7 @@ from coordinator.evaluation.plan import Asked, asked
 from coordinator.rounds.measure import Order
 from coordinator.store.store import Measurement
 from shared.documents import canonical, sign
-from shared.messages import Answer, AnyOrder, OrderKind, signed_as
+from shared.messages import Answer, AnyOrder, OrderKind
 from shared.orders import OTHERS, MeasurementRequest
 from shared.pair_arrays import fitting, to_arrays
 from shared.pairs import LazyPairs, sha256_hex
@@ -29,9 +29,10 @@ Arrays = Mapping[str, NDArray[Any]]
 
 def measurements(evaluation: Evaluation) -> Iterator[Order]:
     """The signed orders, each as soon as its network is trained; sites that have answered are left out."""
+    digests: dict[str, str] = {}
     for item, sites in _open(evaluation):
         if item.arm == "real_and_others":
-            yield from _with_others(evaluation, item, sites)
+            yield from _with_others(evaluation, item, sites, digests)
         else:
             yield _order(evaluation, item, sites)
 
@@ -74,8 +75,13 @@ def _order(evaluation: Evaluation, item: Asked, sites: Mapping[str, int]) -> Ord
     return signed(evaluation, "measurement", request, load, sites)
 
 
-def _with_others(evaluation: Evaluation, item: Asked, sites: Mapping[str, int]) -> Iterator[Order]:
-    """An order for each site, with pairs of all the others; a site that is alone is written down as that."""
+def _with_others(
+    evaluation: Evaluation, item: Asked, sites: Mapping[str, int], digests: dict[str, str]
+) -> Iterator[Order]:
+    """An order for each site, with pairs of all the others; a site that is alone is written down as that.
+
+    digests: by site, of its others' pairs: the same with every seed, and each means decoding them. Filled here.
+    """
     for site, node in sites.items():
         others = evaluation.dataset.privacy.keys() - {site}
         load = pairs_of(evaluation, others, evaluation.study.evaluation.max_pairs_sent)
@@ -83,9 +89,11 @@ def _with_others(evaluation: Evaluation, item: Asked, sites: Mapping[str, int]) 
         if load is None:
             _write(evaluation, name, item, site, Answer("refused", "policy.arm-without-data"))
             continue
+        if site not in digests:
+            digests[site] = digest(load())
         request = MeasurementRequest(
             order_id=name, study_sha256=evaluation.study_sha256, dataset_version=evaluation.version,
-            arm=item.arm, trained_on=OTHERS, seed=item.seed, pairs_sha256=digest(load()),
+            arm=item.arm, trained_on=OTHERS, seed=item.seed, pairs_sha256=digests[site],
         )  # fmt: skip
         yield signed(evaluation, "measurement", request, load, {site: node})
 
@@ -112,7 +120,7 @@ def signed(
 ) -> Order:  # fmt: skip
     """An order as it is sent."""
     payload = canonical(request)
-    signature = sign(evaluation.key, signed_as(kind), payload)
+    signature = sign(evaluation.key, kind, payload)
     return Order(request.order_id, kind, payload, signature, load, sites)
 
 

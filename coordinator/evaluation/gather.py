@@ -15,9 +15,9 @@ from pathlib import Path
 
 from coordinator.datasets.build import load
 from coordinator.evaluation.answers import Question, comparison_of, distribution_of, fewest, means_of
+from coordinator.evaluation.evaluation import failures_file
 from coordinator.evaluation.releases import Known, gather_release
 from coordinator.evaluation.report_data import DatasetData, ReportData, RunData, SiteData
-from coordinator.settings import Home
 from coordinator.store.findings import findings
 from coordinator.store.objects import ObjectStore
 from coordinator.store.store import PublishedStudy, Store
@@ -87,14 +87,9 @@ def gather(
     )
 
 
-def failures_folder(home: Home, published: PublishedStudy) -> Path:
-    """Where an evaluation of a study keeps its networks, and the sheets of what they got wrong."""
-    return home.path / "evaluation" / published.sha256[:16]
-
-
 def _failures(folder: Path | None, version: int) -> bytes | None:
-    """The PNG of failures.failure_sheet that the evaluation of this version left, if it has come that far."""
-    path = folder / f"v{version}-failures.png" if folder is not None else None
+    """The sheet of failures, if the evaluation of this version has come that far."""
+    path = failures_file(folder, version) if folder is not None else None
     return path.read_bytes() if path is not None and path.is_file() else None
 
 

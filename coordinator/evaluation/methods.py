@@ -8,7 +8,7 @@ from typing import Any
 from coordinator.evaluation.chance import FEW_PATIENTS
 from coordinator.evaluation.report_data import ReportData
 from coordinator.evaluation.words import ARM_WORDS, count, listed
-from shared.study import Arm, Study
+from shared.study import FEW_ARMS, Arm, Study
 
 _GENERATORS = {
     "cohort": "one generator for all training cases of a site",
@@ -71,9 +71,7 @@ def _protocol(data: ReportData) -> str:
     weights = {"package": "ImageNet weights", "none": "weights drawn at random"}.get(
         spec.encoder_weights, f"weights of the file with SHA-256 {spec.encoder_weights}"
     )
-    few = (
-        f" N was {listed([str(n) for n in spec.few_cases])}." if {"few_real", "few_synthetic"} & set(spec.arms) else ""
-    )
+    few = f" N was {listed([str(n) for n in spec.few_cases])}." if set(FEW_ARMS) & set(spec.arms) else ""
     per_case = (
         f" The synthetic arms were also trained with {listed([str(n) for n in spec.per_case])} pairs a training case."
         if spec.per_case else ""

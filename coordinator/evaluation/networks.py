@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from coordinator.datasets.build import DatasetPair, read_pair
-from coordinator.evaluation.evaluation import Evaluation
+from coordinator.evaluation.evaluation import Evaluation, failures_file
 from coordinator.evaluation.failures import failure_sheet
 from shared.files import private_folder, write_atomic
 from shared.orders import POOLED
@@ -62,7 +62,7 @@ def _train(evaluation: Evaluation, network: Network, path: Path) -> None:
     )  # fmt: skip
     if network == Network(POOLED, spec.seeds[0]):
         # What the network gets wrong is shown on pairs that nobody's body is in, and that it did not learn from.
-        write_atomic(evaluation.folder / f"v{evaluation.version}-failures.png", failure_sheet(model, loaded[1]))
+        write_atomic(failures_file(evaluation.folder, evaluation.version), failure_sheet(model, loaded[1]))
     save_arrays(path, pack(to_arrays(model)))
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from pathlib import Path
-from statistics import fmean
 from typing import TypeVar, cast
 
 from coordinator.datasets.build import load
+from coordinator.evaluation.answers import mean_of
 from coordinator.evaluation.arms import measurements, missing, record_measurement
+from coordinator.evaluation.cells import Key
 from coordinator.evaluation.comparing import comparisons, distributions, record_finding
-from coordinator.evaluation.evaluation import Evaluation, Progress
+from coordinator.evaluation.evaluation import Evaluation, Progress, evaluation_folder
 from coordinator.rounds.flower_run import flower_run
 from coordinator.rounds.measure import Order, measure
 from coordinator.service import superlink
@@ -21,10 +21,9 @@ from coordinator.store.objects import ObjectStore
 from coordinator.store.store import Measurement, Store
 from shared.identity import load_signing_key
 from shared.messages import Answer
-from shared.study import Arm
+from shared.settings_files import named
 
 Item = TypeVar("Item")
-Key = tuple[Arm, str | None, int | None]
 _PATIENCE_S = 3.0
 
 
@@ -50,19 +49,18 @@ def prepare(home: Home, study_name: str, version: int, progress: Progress) -> Ev
     store, objects = Store(home.database_url()), ObjectStore(home.objects_url())
     published = store.study(study_name)
     version, dataset = load(store, published.sha256, version)
-    encoder_weights = home.settings().encoder_weights
     return Evaluation(
         store=store,
         objects=objects,
         key=load_signing_key(home.keys / "signing.key"),
-        folder=home.path / "evaluation" / published.sha256[:16],
+        folder=evaluation_folder(home, published.sha256),
         study=published.study,
         study_sha256=published.sha256,
         version=version,
         dataset=dataset,
         sites=[site for site in store.sites() if site.state == "active"],
         progress=progress,
-        encoder_weights=Path(encoder_weights) if encoder_weights else None,
+        encoder_weights=named(home.settings().encoder_weights),
     )
 
 
@@ -84,12 +82,13 @@ def recorder(evaluation: Evaluation, what: str, at_most: int) -> Callable[[Order
 
 def mean_iou(measured: Sequence[Measurement]) -> dict[Key, dict[str, float]]:
     """(arm, trained on, n) -> site -> mean over the seeds that were measured there."""
-    seeds: dict[Key, dict[str, list[float]]] = {}
-    for m in measured:
-        row = seeds.setdefault((m.arm, m.trained_on, m.n), {})
-        if m.metrics is not None:
-            row.setdefault(m.site, []).append(m.metrics.iou)
-    return {key: {site: fmean(values) for site, values in row.items()} for key, row in seeds.items()}
+    sites = sorted({m.site for m in measured})
+    own = {site: [m for m in measured if m.site == site] for site in sites}
+    found = {}
+    for key in dict.fromkeys((m.arm, m.trained_on, m.n) for m in measured):
+        means = {site: mean_of(key, site, own[site]).metrics for site in sites}
+        found[key] = {site: metrics.iou for site, metrics in means.items() if metrics is not None}
+    return found
 
 
 def ahead(items: Iterator[Item], *, patience_s: float = _PATIENCE_S) -> Iterator[Item | None]:

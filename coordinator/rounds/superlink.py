@@ -148,6 +148,7 @@ if __name__ == "__main__":
     import sys
 
     from coordinator.settings import Home
+    from shared.settings_files import named
 
     home = Home(Path(sys.argv[1]))
     settings = home.settings()
@@ -160,5 +161,5 @@ if __name__ == "__main__":
         bind=settings.bind,
         fleet_port=settings.fleet_port,
         flower_port=settings.flower_port,
-        capture=Capture(Path(settings.capture) if settings.capture else None),
+        capture=Capture(named(settings.capture)),
     )

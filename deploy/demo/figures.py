@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from coordinator.evaluation.cells import Cell, cells
-from coordinator.evaluation.gather import Extras, failures_folder, gather
+from coordinator.evaluation.evaluation import evaluation_folder
+from coordinator.evaluation.gather import Extras, gather
 from coordinator.evaluation.releases import Known
 from coordinator.evaluation.report import write_report
 from coordinator.evaluation.report_data import ReportData, RunData
@@ -63,7 +64,7 @@ def write_outputs(
     )
     report = gather(
         store, ObjectStore(home.objects_url()), published, dataset["version"],
-        failures=failures_folder(home, published), extras=extras,
+        failures=evaluation_folder(home, published.sha256), extras=extras,
     )  # fmt: skip
     write_report(report, out)
     summary = {

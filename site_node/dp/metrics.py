@@ -15,14 +15,13 @@ for 400. Small hold-outs cannot have both.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.metrics import NAMES, Metrics, patient_mean
+from shared.metrics import NAMES, Metrics, by_patient
 from site_node.dp.events import GaussianRelease, Reading
 from site_node.dp.noise import Chance
 
@@ -67,10 +66,7 @@ def noisy_means(
 
 def patient_sums(cases: Sequence[tuple[str, Metrics]]) -> NDArray[np.float64]:
     """Without noise: the sums over patients of each figure less 1/2, then the number of patients. float64 [9]."""
-    by_patient: dict[str, list[tuple[str, Metrics]]] = defaultdict(list)
-    for patient, metrics in cases:
-        by_patient[patient].append((patient, metrics))
-    means = [patient_mean(group) for group in by_patient.values()]
+    means = list(by_patient(cases).values())
     figures = np.array([[getattr(mean, name) for name in NAMES] for mean in means])  # [patients, 8]
     figures = np.clip(figures, 0.0, 1.0) - _MIDDLE  # Metrics is in [0, 1] already; the guarantee does not lean on it
     ones = np.ones((len(means), 1))

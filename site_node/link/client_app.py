@@ -15,7 +15,7 @@ from flwr.clientapp import ClientApp
 from shared.documents import parse, verify
 from shared.errors import SynthwardError
 from shared.identity import public_key
-from shared.messages import Answer, read_request
+from shared.messages import ORDERS, Answer, OrderKind, read_request
 from shared.study import Study
 from site_node.jobs import Queue
 from site_node.link.orders import answer_of, take_order
@@ -31,19 +31,18 @@ def build_client_app(home: Home) -> ClientApp:
     def study(message: Message, _context: Context) -> Message:
         return _answered(message, lambda: take_study(home, queue, message.content))
 
-    @app.evaluate("measurement")
-    def measurement(message: Message, _context: Context) -> Message:
-        return _answered(message, lambda: take_order(home, queue, "measurement", message.content, _key(home)))
-
-    @app.evaluate("comparison")
-    def comparison(message: Message, _context: Context) -> Message:
-        return _answered(message, lambda: take_order(home, queue, "comparison", message.content, _key(home)))
-
-    @app.evaluate("distribution")
-    def distribution(message: Message, _context: Context) -> Message:
-        return _answered(message, lambda: take_order(home, queue, "distribution", message.content, _key(home)))
-
+    for kind in ORDERS:
+        app.evaluate(kind)(_taker(home, queue, kind))
     return app
+
+
+def _taker(home: Home, queue: Queue, kind: OrderKind) -> Callable[[Message, Context], Message]:
+    """What takes orders of a kind."""
+
+    def taken(message: Message, _context: Context) -> Message:
+        return _answered(message, lambda: take_order(home, queue, kind, message.content, _key(home)))
+
+    return taken
 
 
 def _answered(message: Message, work: Callable[[], Answer]) -> Message:

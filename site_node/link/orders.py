@@ -14,7 +14,7 @@ from flwr.app import RecordDict
 from shared.documents import parse, verify
 from shared.errors import SynthwardError
 from shared.files import room_for
-from shared.messages import ORDERS, Answer, AnyOrder, OrderKind, read_arrays, read_request, signed_as
+from shared.messages import ORDERS, Answer, AnyOrder, OrderKind, read_arrays, read_request
 from shared.metrics import Metrics
 from shared.orders import ComparisonRequest, DistributionRequest, MeasurementRequest
 from shared.study import FEW_ARMS, Study
@@ -34,7 +34,7 @@ _KINDS = {
 def take_order(home: Home, queue: Queue, kind: OrderKind, content: RecordDict, key: Ed25519PublicKey) -> Answer:
     """Checks an order and queues it, or answers with its result. Raises trust.*, policy.*, weights.*, study.unknown."""
     payload, signature = read_request(content)
-    verify(key, signed_as(kind), payload, signature)
+    verify(key, kind, payload, signature)
     order = parse(ORDERS[kind], payload)
     study = queue.study(order.study_sha256)
     job_id, known_arrays = _job_id(order), _arrays_sha256(order)

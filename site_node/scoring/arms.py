@@ -16,7 +16,7 @@ import numpy as np
 from shared.augment import Augmentation
 from shared.errors import SynthwardError
 from shared.orders import MeasurementRequest
-from shared.pair_arrays import ArrayPairs
+from shared.pair_arrays import from_arrays
 from shared.pairs import LazyPairs, Pair
 from shared.segmenter import Segmenter, from_packed
 from shared.segmenter_training import set_aside, train
@@ -90,7 +90,7 @@ def _received(bench: Bench, order: MeasurementRequest) -> Segmenter:
 
 
 def _pairs(bench: Bench, order: MeasurementRequest) -> Sequence[Pair]:
-    return ArrayPairs(arrays_of(bench.inbox, str(order.pairs_sha256)), bench.study.image)
+    return from_arrays(arrays_of(bench.inbox, str(order.pairs_sha256)), bench.study.image)
 
 
 def arrays_of(inbox: Path, sha256: str) -> Arrays:

@@ -6,11 +6,11 @@ They are patient data, and stay: what leaves is averages and their intervals, by
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, select
 
-from shared.metrics import Metrics, patient_mean
+from shared.metrics import Metrics
 from shared.orders import MeasurementRequest
 from shared.study import Arm
 
@@ -32,14 +32,6 @@ def scores_table(metadata: MetaData) -> Table:
         Column("patient", String, primary_key=True),
         Column("figures", String, nullable=False),
     )
-
-
-def by_patient(cases: Sequence[tuple[str, Metrics]]) -> dict[str, Metrics]:
-    """Patient key -> mean over the patient's cases."""
-    grouped: dict[str, list[tuple[str, Metrics]]] = defaultdict(list)
-    for patient, metrics in cases:
-        grouped[patient].append((patient, metrics))
-    return {patient: patient_mean(group) for patient, group in grouped.items()}
 
 
 def keep(connection: Connection, table: Table, order: MeasurementRequest, found: Mapping[str, Metrics]) -> None:

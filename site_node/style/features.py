@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shared.errors import SynthwardError
+from shared.vision import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -38,8 +39,7 @@ _FIRES = {
 }  # fmt: skip
 _SQUEEZENET_POOLS = (2, 5, 8)
 _SQUEEZENET_STYLE = (0, 4, 7, 10, 12)  # the first convolution, then the last fire module but one of each resolution
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, with which both were trained
-DEVIATION = sum(_DEVIATION) / 3
+DEVIATION = sum(IMAGENET_DEVIATION) / 3  # both networks were trained with ImageNet's
 SMALLEST_PX = 32  # both halve four times, and the last features need a pixel or two
 
 
@@ -51,8 +51,8 @@ class Features(nn.Module):
         self.name = name
         self._walk = _vgg if name == "vgg19" else _squeezenet
         self._tensors = dict(tensors)
-        self._mean = torch.tensor(_MEAN).view(1, 3, 1, 1)
-        self._deviation = torch.tensor(_DEVIATION).view(1, 3, 1, 1)
+        self._mean = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
+        self._deviation = torch.tensor(IMAGENET_DEVIATION).view(1, 3, 1, 1)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """images: float32 [B, 1 or 3, H, W] in [0, 1], sides of 32 px or more -> five of [B, d, h, w], after ReLU."""

@@ -18,6 +18,7 @@ from shared.errors import ExitCode, SynthwardError
 from shared.files import write_atomic
 from shared.logs import configure
 from shared.orders import ComparisonRequest, DistributionRequest, MeasurementRequest
+from shared.settings_files import named
 from site_node.cases import PrivateStore
 from site_node.jobs import Job, JobKind, JobState, Queue
 from site_node.policy import check, read_policy
@@ -55,11 +56,11 @@ def run_job(home: Home, job: Job) -> dict[str, Any]:
     if job.kind is JobKind.DISTANCE:
         return measure_distances(
             store, study=study, order=DistributionRequest.model_validate(job.payload), inbox=home.inbox, policy=policy,
-            weights=Path(settings.screening_weights) if settings.screening_weights else None,
+            weights=named(settings.screening_weights),
         )  # fmt: skip
     return measure(
         store, study=study, order=MeasurementRequest.model_validate(job.payload), inbox=home.inbox, policy=policy,
-        progress=progress, weights=Path(settings.encoder_weights) if settings.encoder_weights else None,
+        progress=progress, weights=named(settings.encoder_weights),
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from shared.documents import canonical
 from shared.errors import SynthwardError
 from shared.findings import Distribution, Measure
 from shared.orders import DistributionRequest
-from shared.pair_arrays import ArrayPairs
+from shared.pair_arrays import from_arrays
 from shared.pairs import LazyPairs
 from shared.study import Study
 from site_node.cases import Case, PrivateStore, ledger
@@ -34,7 +34,7 @@ def measure_distances(
     screening.inconclusive with too few patients for two halves, storage.damaged, pairs.shape.
     """
     found = admit(store, study, policy)
-    synthetic = ArrayPairs(arrays_of(inbox, order.pairs_sha256), study.image)
+    synthetic = from_arrays(arrays_of(inbox, order.pairs_sha256), study.image)
     if len(synthetic) < 2:
         raise SynthwardError("policy.arm-without-data", "one pair has no distance from a set")
     with store.engine.begin() as connection:

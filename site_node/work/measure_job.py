@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from shared.metrics import patient_mean
+from shared.metrics import by_patient, patient_mean
 from shared.orders import MeasurementRequest
 from shared.pairs import Pair
 from shared.segmenter import case_scores
@@ -23,7 +23,7 @@ from site_node.dp.noise import SecretChance
 from site_node.policy import Policy
 from site_node.scoring.arms import Bench, network
 from site_node.scoring.gate import Admitted, admit
-from site_node.scoring.scores import by_patient, keep
+from site_node.scoring.scores import keep
 from site_node.work.release_state import Progress
 
 

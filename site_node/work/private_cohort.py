@@ -9,7 +9,7 @@ post-processing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +27,10 @@ from site_node.generators.private_cohort.generator import PrivateCohortGenerator
 from site_node.generators.private_cohort.presets import PRIVATE_PRESETS, SCHEDULES, SPARE_STEPS
 from site_node.generators.private_cohort.prior import ENDOSCOPY, Phantoms
 from site_node.generators.private_cohort.training import Privacy, train_private_cohort
-from site_node.generators.progress import Progress
 from site_node.policy import Policy
 from site_node.work.case_training import of_the_machine
 from site_node.work.machine import Workers, pick_device
-from site_node.work.sources import OnTraining, Well
-from site_node.work.time_left import Estimate, TrainingProgress
+from site_node.work.sources import OnTraining, Well, estimate_of_one, teller
 from site_node.work.train_cases import remove_partials
 
 GENERATOR_FILE = "private-cohort.safetensors"
@@ -69,8 +67,8 @@ class PrivateCohort:
             generator = train_private_cohort(
                 self._by_patient(), PRIVATE_PRESETS[self.study.generator.preset], self._privacy(paid),
                 Phantoms(ENDOSCOPY, self.study.image.size_px, self.study.image.channels),
-                seed=self._seed("train", "private"), device=device, on_progress=self._teller(progress, device),
-                checkpoint=checkpoint,
+                seed=self._seed("train", "private"), device=device, checkpoint=checkpoint,
+                on_progress=teller(progress, estimate_of_one(), device),
             )  # fmt: skip
         except (MemoryError, RuntimeError) as error:
             ending = of_the_machine(error, device)
@@ -181,18 +179,3 @@ class PrivateCohort:
             why="a release from it would state an epsilon that its training did not keep",
             do="restore the ledger's last backup, or delete that folder: the training is then paid for anew",
         )
-
-    def _teller(self, progress: OnTraining, device: str) -> Callable[[Progress], None]:
-        """Words of the training as the job's progress."""
-        estimate = Estimate({GENERATOR_FILE: 1.0}, workers=1, resumed={GENERATOR_FILE})
-
-        def told(said: Progress) -> None:
-            estimate.moved(GENERATOR_FILE, said.done)
-            progress(
-                TrainingProgress(
-                    0, 1, case=1, scale=said.scale, scales=said.scales, step=said.step, steps=said.steps,
-                    device=device, seconds_left=estimate.seconds_left(),
-                )
-            )  # fmt: skip
-
-        return told

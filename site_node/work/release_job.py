@@ -15,12 +15,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from datetime import UTC, datetime
-from pathlib import Path
 
 from shared import __version__
 from shared.bundle import Manifest, sorted_entries
 from shared.errors import SynthwardError
 from shared.privacy import PrivacyStatement
+from shared.settings_files import named
 from shared.study import Study
 from site_node.airlock.workflow import Airlock, Release, release_folder
 from site_node.cases import PrivateStore, ledger
@@ -170,8 +170,8 @@ def _style(job: ReleaseJob) -> Style:
     stored = _moments(job) if job.study.style.source == "stored" else None
     style = prepare(
         job.study.style, image, stored=stored, seed=job.store.seed("style", job.study_sha256),
-        weights=Path(settings.style_weights) if settings.style_weights else None,
-        public=Path(settings.style_images) if settings.style_images else None,
+        weights=named(settings.style_weights),
+        public=named(settings.style_images),
     )  # fmt: skip
     access = ACCESS[style.reads]
     if access is not None and stored is None:  # stored moments were noted before they were taken

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from shared.privacy import AccessKind
+from shared.settings_files import named
 from shared.study import Study
 from site_node.cases import Case, PrivateStore, holdout, ledger, training
 from site_node.cohort import Split
@@ -60,7 +61,7 @@ class ReleaseJob:
     @property
     def screening_weights(self) -> Path | None:
         """The administrator's file for the screening's embedding."""
-        return Path(self.settings.screening_weights) if self.settings.screening_weights else None
+        return named(self.settings.screening_weights)
 
     def training(self) -> list[Case]:
         return list(training(self.cases, self.split))

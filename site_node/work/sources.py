@@ -31,6 +31,7 @@ from site_node.work.train_cases import remove_partials, train_cases
 OnTraining = Callable[[TrainingProgress], None]
 COHORT_FILE = "cohort.safetensors"
 _SMALLEST_BATCH = 4
+_ONE = "generator"
 _log = structlog.get_logger("site.trainer")
 
 
@@ -58,6 +59,26 @@ class Source(Protocol):
 
     def critic_scores(self, pairs: Sequence[Pair], /) -> list[float]:
         """How real a critic of the whole cohort takes each pair to be; empty where there is none."""
+
+
+def estimate_of_one() -> Estimate:
+    """Of the time that a single generator takes, which may go on from a checkpoint."""
+    return Estimate({_ONE: 1.0}, workers=1, resumed={_ONE})
+
+
+def teller(progress: OnTraining, estimate: Estimate, device: str) -> Callable[[Progress], None]:
+    """Words of a single generator's training as the job's progress."""
+
+    def told(said: Progress) -> None:
+        estimate.moved(_ONE, said.done)
+        progress(
+            TrainingProgress(
+                0, 1, case=1, scale=said.scale, scales=said.scales, step=said.step, steps=said.steps, device=device,
+                seconds_left=estimate.seconds_left(),
+            )
+        )  # fmt: skip
+
+    return told
 
 
 def source(store: PrivateStore, study: Study, study_sha256: str, cases: Sequence[Case], workers: Workers) -> Source:
@@ -124,17 +145,7 @@ class _Cohort(_Generators):
         if path.exists():
             return {}
         device = pick_device(self.workers.device)
-        estimate = Estimate({COHORT_FILE: 1.0}, workers=1, resumed={COHORT_FILE})
-
-        def told(said: Progress) -> None:
-            estimate.moved(COHORT_FILE, said.done)
-            progress(
-                TrainingProgress(
-                    0, 1, case=1, scale=said.scale, scales=said.scales, step=said.step, steps=said.steps,
-                    device=device, seconds_left=estimate.seconds_left(),
-                )
-            )  # fmt: skip
-
+        estimate = estimate_of_one()
         preset = COHORT_PRESETS[self.study.generator.preset]
         while True:
             try:
@@ -144,7 +155,7 @@ class _Cohort(_Generators):
                     seed=self.seed("train", "cohort"),
                     device=device,
                     checkpoint=checkpoint,
-                    on_progress=told,
+                    on_progress=teller(progress, estimate, device),
                 )
                 break
             except (MemoryError, RuntimeError) as error:

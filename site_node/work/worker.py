@@ -14,8 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from shared.bundle import Receipt
-from shared.documents import parse, verify
+from shared.bundle import Manifest
 from shared.errors import SynthwardError
 from shared.identity import load_signing_key, public_key
 from shared.logs import configure
@@ -25,6 +24,7 @@ from site_node.airlock.workflow import Airlock
 from site_node.cases import PrivateStore
 from site_node.jobs import Queue
 from site_node.policy import read_policy
+from site_node.receipts import check_receipt
 from site_node.rollback import publish
 from site_node.settings import Home
 from site_node.work.expiry import delete_expired
@@ -94,18 +94,18 @@ def settle_releases(home: Home, store: PrivateStore, queue: Queue) -> None:
         airlock.sent(release.release_id, actor="link")
         if row.state == "refused":
             airlock.refused(release.release_id, row.code, actor="coordinator")
-        elif row.state == "accepted" and _receipt_holds(home, row.receipt, row.signature, release.bundle_sha256):
+        elif row.state == "accepted" and _receipt_holds(home, release.manifest, row.receipt, row.signature):
             airlock.accepted(release.release_id, actor="coordinator")
 
 
-def _receipt_holds(home: Home, payload: bytes, signature: bytes, bundle_sha256: str) -> bool:
+def _receipt_holds(home: Home, manifest: Manifest, payload: bytes, signature: bytes) -> bool:
     """Whether the receipt is the coordinator's for this bundle; the trainer does not take the link's word for it."""
     try:
-        verify(public_key(bytes.fromhex(home.membership().coordinator_key)), "receipt", payload, signature)
-        return parse(Receipt, payload).bundle_sha256 == bundle_sha256
+        check_receipt(public_key(bytes.fromhex(home.membership().coordinator_key)), manifest, payload, signature)
     except SynthwardError as error:
         _log.error("receipt-refused", code=error.code)
         return False
+    return True
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from shared.identity import new_signing_key
 from shared.messages import ORDERS, Answer
 from shared.metrics import NAMES, Metrics
 from shared.orders import DistributionRequest, MeasurementRequest
-from shared.pair_arrays import ArrayPairs
+from shared.pair_arrays import from_arrays
 from shared.pairs import sha256_hex
 from shared.privacy import Access, PrivacyStatement
 from shared.weights import digest
@@ -101,7 +101,7 @@ def test_others_pairs_are_those_of_all_but_the_asked(tmp_path: Path) -> None:
     for order in arms.measurements(evaluation):
         assert order.arrays is not None
         (asked,) = order.sites
-        sent = {pair.image.tobytes() for pair in ArrayPairs(order.arrays(), evaluation.study.image)}
+        sent = {pair.image.tobytes() for pair in from_arrays(order.arrays(), evaluation.study.image)}
         place = {"a": 0, "b": 1, "c": 2}
         own = {noise_pair(100 * place[asked] + seed).image.tobytes() for seed in range(PAIRS_A_SITE)}
         assert len(sent) == 2 * PAIRS_A_SITE
@@ -112,7 +112,7 @@ def test_no_more_pairs_travel_than_the_study_says(tmp_path: Path) -> None:
     evaluation = an_evaluation(tmp_path, arms=("real_and_others",), seeds=(0,), max_pairs_sent=3)
     for order in arms.measurements(evaluation):
         assert order.arrays is not None
-        assert len(ArrayPairs(order.arrays(), evaluation.study.image)) == 3
+        assert len(from_arrays(order.arrays(), evaluation.study.image)) == 3
 
 
 def test_a_site_that_is_alone_gets_no_others_and_the_record_says_so(tmp_path: Path) -> None:

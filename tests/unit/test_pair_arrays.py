@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.pair_arrays import MAX_PAIRS_BYTES, ArrayPairs, fitting, to_arrays
+from shared.pair_arrays import MAX_PAIRS_BYTES, fitting, from_arrays, to_arrays
 from shared.pairs import Pair
 from shared.study import ImageSpec
 from tests.helpers import noise_pair, refused
@@ -21,7 +21,7 @@ def test_pairs_come_out_as_they_went_in(count: int, channels: int, seed: int) ->
     random = np.random.default_rng(seed)
     pairs = [noise_pair(seed + i, channels=channels) for i in range(count)]
     pairs = [Pair(p.image, (random.random(p.mask.shape) < 0.5).astype(np.uint8) * np.uint8(255)) for p in pairs]
-    found = ArrayPairs(to_arrays(pairs, image), image)
+    found = from_arrays(to_arrays(pairs, image), image)
     assert len(found) == count
     for pair, again in zip(pairs, found, strict=True):
         assert np.array_equal(pair.image, again.image)
@@ -46,7 +46,7 @@ def test_pairs_come_out_as_they_went_in(count: int, channels: int, seed: int) ->
 def test_what_has_another_shape_is_no_pairs(change: object) -> None:
     arrays = to_arrays([noise_pair(1), noise_pair(2)], IMAGE)
     with refused("pairs.shape"):
-        ArrayPairs(change(arrays), IMAGE)  # type: ignore[operator]
+        from_arrays(change(arrays), IMAGE)  # type: ignore[operator]
 
 
 def test_how_many_travel_follows_from_their_size() -> None:
