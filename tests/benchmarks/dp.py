@@ -1,7 +1,8 @@
 """Private training against its prior: what a segmenter learns from pairs at epsilon 1, 3 and 8, and what a step costs.
 
-It runs part by part; each part's figures stay in build/bench/dp-parts and are put together at the end, so that a long
-benchmark can be run in pieces. A part that was made with other options is left out, and named.
+It runs part by part, seed by seed; each figure is kept in build/bench/dp-parts as soon as it is known, and a run that
+was ended, or asks for one seed more, goes on from there. All are put together at the end. A part that was made with
+other options is left out, and named.
 
     step      core-seconds of a private critic step over those of a plain one
     audit     planted canaries in one run, without noise and with it
@@ -68,7 +69,7 @@ class Options:
 
     def settings(self) -> dict[str, object]:
         """What parts must agree on to be put together."""
-        kept = ("samples", "steps", "private_steps", "preset", "seeds")
+        kept = ("samples", "steps", "private_steps", "preset")
         data = None if self.data is None else self.data.name
         return {name: value for name, value in asdict(self).items() if name in kept} | {"data": data}
 
@@ -102,7 +103,7 @@ def measure(options: Options) -> tuple[list[Row], list[Claim]]:
             for count in options.cases:
                 start = time.monotonic()
                 training, test = arms.read_cases(options.data, count, size)
-                _save(options, f"{part}-{size}-{count}", _Run(options, size, training, test).part(part))
+                _Run(options, size, training, test).part(part)
                 _say(f"{part}, {count} cases at {size} px: {time.monotonic() - start:.0f} s")
     figures = together(options)
     report.plot(figures, options.folder / "dp.png")
@@ -141,17 +142,19 @@ class _Run:
     training: Sequence[Case]
     test: Sequence[Case]
 
-    def part(self, part: str) -> list[Figure]:
+    def part(self, part: str) -> None:
         """Its figures, one an epsilon where it has one."""
         pairs = [pair for _, pair in self.training]
         if part == "real":
-            return [self._use(part, -1.0, lambda _: pairs)]
-        if part == "prior":
-            return [self._use(part, 0.0, lambda seed: arms.prior_alone(self.size, self.options.samples, seed))]
-        if part == "cohort":
+            self._use(part, -1.0, lambda _: pairs)
+        elif part == "prior":
+            self._use(part, 0.0, lambda seed: arms.prior_alone(self.size, self.options.samples, seed))
+        elif part == "cohort":
             preset, samples = COHORT_PRESETS[self.options.preset], self.options.samples
-            return [self._use(part, -1.0, lambda seed: train_cohort(pairs, preset, seed=seed).sample(seed, samples))]
-        return [self._use(part, epsilon, self._drawn(part, epsilon)) for epsilon in self.options.epsilons]
+            self._use(part, -1.0, lambda seed: train_cohort(pairs, preset, seed=seed).sample(seed, samples))
+        else:
+            for epsilon in self.options.epsilons:
+                self._use(part, epsilon, self._drawn(part, epsilon))
 
     def _drawn(self, part: str, epsilon: float) -> Callable[[int], Sequence[Pair]]:
         patients = arms.by_patient(self.training)
@@ -164,12 +167,22 @@ class _Run:
         preset = PRIVATE_PRESETS[self.options.preset]
         return lambda seed: draw(self.training, preset, privacy, self.size, self.options.samples, seed)
 
-    def _use(self, arm: str, epsilon: float, drawn: Callable[[int], Sequence[Pair]]) -> Figure:
-        count, values = len(self.training), []
-        for seed in range(self.options.seeds):
+    def _use(self, arm: str, epsilon: float, drawn: Callable[[int], Sequence[Pair]]) -> None:
+        """Adds the seeds that are not known yet, one by one."""
+        count, name = len(self.training), f"{arm}-{self.size}-{len(self.training)}"
+        # Scenes of nobody know no cohort, and the test cases are the same for every count.
+        from_file = f"{arm}-{self.size}-*" if arm == "prior" else name
+        known = [figure for figure in _known(self.options, from_file) if figure.epsilon == epsilon]
+        values = max((list(figure.values) for figure in known), key=len, default=[])
+        for seed in range(len(values), self.options.seeds):
             values.append(singan_quality.iou_of_use(drawn(seed), self.test, steps=self.options.steps, seed=seed))
             _say(f"{arm}, epsilon {epsilon:g}, {count} cases at {self.size} px, seed {seed}: IoU {values[-1]:.3f}")
-        return Figure(self.size, count, arm, epsilon, "iou", values)
+            self._keep(name, Figure(self.size, count, arm, epsilon, "iou", values))
+        self._keep(name, Figure(self.size, count, arm, epsilon, "iou", values))
+
+    def _keep(self, name: str, figure: Figure) -> None:
+        others = [other for other in _known(self.options, name) if other.epsilon != figure.epsilon]
+        _save(self.options, name, sorted([*others, figure], key=lambda one: one.epsilon))
 
 
 def _save(options: Options, name: str, found: Sequence[Figure]) -> None:
@@ -185,12 +198,17 @@ def _save(options: Options, name: str, found: Sequence[Figure]) -> None:
 
 def together(options: Options) -> list[Figure]:
     """The figures of all parts that were made with these options, whenever that was."""
+    return [figure for name in ("*", *_OF_NOBODY) for figure in _known(options, name)]
+
+
+def _known(options: Options, name: str) -> list[Figure]:
+    """The figures of the parts of that name, which may be a pattern; of nobody's parts only where they are named."""
     found: list[Figure] = []
-    for path in sorted((options.folder / "dp-parts").glob("*.json")):
+    for path in sorted((options.folder / "dp-parts").glob(f"{name}.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["settings"] == options.settings() or path.stem in _OF_NOBODY:
+        if (path.stem in _OF_NOBODY) if name in _OF_NOBODY else (content["settings"] == options.settings()):
             found += [Figure(**figure) for figure in content["figures"]]
-        else:
+        elif path.stem not in _OF_NOBODY:
             _say(f"{path.name} was made with other options and is left out")
     return found
 

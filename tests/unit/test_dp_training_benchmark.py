@@ -107,3 +107,22 @@ def test_votes_draw_what_was_voted_for_more_often() -> None:
     drawn = dp_releases.voted_for([[pair] for pair in bright], 0.0, 32, 20, 0)
 
     assert np.mean([pair.image for pair in drawn]) > plain + 5
+
+
+def test_a_run_that_asks_for_one_seed_more_measures_that_seed_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+
+    def use(_pairs: object, _test: object, *, steps: int, seed: int) -> float:
+        measured.append(seed)
+        return 0.5 + seed / 100
+
+    monkeypatch.setattr("tests.benchmarks.singan_quality.iou_of_use", use)
+    options = dp.Options(cases=(4,), sizes=(32,), seeds=2, parts=("prior", "real"), samples=4, folder=tmp_path)
+    dp.measure(options)
+    dp.measure(replace(options, seeds=3))
+    found = {figure.arm: figure.values for figure in dp.together(options)}
+
+    assert measured == [0, 1, 0, 1, 2, 2]
+    assert found == {"prior": [0.5, 0.51, 0.52], "real": [0.5, 0.51, 0.52]}
