@@ -28,13 +28,12 @@ from typing import Any, get_args
 import torch
 
 from shared.errors import SynthwardError
-from shared.metrics import Metrics
+from shared.metrics import Metrics, by_patient
 from shared.pairs import LazyPairs, Pair
 from shared.segmenter import case_scores
 from shared.segmenter_training import set_aside, train
 from shared.study import EvaluationSpec, ImageSpec, StyleSpec
 from site_node.generators.cohort.presets import COHORT_PRESETS
-from site_node.scoring.scores import by_patient
 from tests.benchmarks import utility_report as report
 from tests.benchmarks.harness import Claim, Row, row
 from tests.benchmarks.singan_arms import in_fresh_process, peak_mb
