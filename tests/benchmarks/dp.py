@@ -197,18 +197,18 @@ def _save(options: Options, name: str, found: Sequence[Figure]) -> None:
 
 
 def together(options: Options) -> list[Figure]:
-    """The figures of all parts that were made with these options, whenever that was."""
-    return [figure for name in ("*", *_OF_NOBODY) for figure in _known(options, name)]
+    """The figures of all parts that were made with these options, whenever that was; of nobody's parts with any."""
+    return _known(options, "*")
 
 
 def _known(options: Options, name: str) -> list[Figure]:
-    """The figures of the parts of that name, which may be a pattern; of nobody's parts only where they are named."""
+    """The figures of the parts of that name, which may be a pattern."""
     found: list[Figure] = []
     for path in sorted((options.folder / "dp-parts").glob(f"{name}.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
-        if (path.stem in _OF_NOBODY) if name in _OF_NOBODY else (content["settings"] == options.settings()):
+        if path.stem in _OF_NOBODY or content["settings"] == options.settings():
             found += [Figure(**figure) for figure in content["figures"]]
-        elif path.stem not in _OF_NOBODY:
+        else:
             _say(f"{path.name} was made with other options and is left out")
     return found
 
