@@ -16,6 +16,7 @@ from site_node.cli_options import DEFAULT_HOME, HomeOption, JsonOption
 from site_node.intake.text_choice import TextChoice
 from site_node.portable_cli import export, receipts
 from site_node.release_cli import add_release_commands
+from site_node.running import Part, become, run_site
 from site_node.settings import Home, Settings
 from site_node.steward_cli import steward
 
@@ -42,6 +43,7 @@ def init(
     threads: Annotated[int, typer.Option(help="Processor threads for training; 0: all.")] = 0,
     releases_address: Annotated[str, typer.Option(help="host:port of your own gateway to the release service.")] = "",
     fleet_address: Annotated[str, typer.Option(help="host:port of your own gateway to the fleet interface.")] = "",
+    proxy: Annotated[str, typer.Option(help="http://host:port of your proxy; none: straight out.")] = "",
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
@@ -50,6 +52,7 @@ def init(
         from shared.invitation import read_invitation
         from site_node.link.enrol import enrol
         from site_node.policy import Policy, write_policy
+        from site_node.proxy import go_out_by
 
         path = Path(invitation)
         text = path.read_text(encoding="utf-8") if len(invitation) < 256 and path.is_file() else invitation
@@ -61,11 +64,13 @@ def init(
             threads=threads,
             releases_address=releases_address,
             fleet_address=fleet_address,
+            proxy=proxy,
         )
         if here.membership_file.exists():
             raise SynthwardError("settings.exists", f"{home} is enrolled already", do="use a new folder")
         if not here.settings_file.exists():  # a refused invitation is tried again in the same folder
             here.create(settings)
+        go_out_by(here.settings().proxy)
         membership = enrol(here, read)
         if not here.policy_file.exists():
             write_policy(here.policy_file, Policy())
@@ -134,12 +139,17 @@ def _tell_nothing(_file: str, _lines: Sequence[TextLine]) -> None:
 
 
 @app.command()
-def run(home: HomeOption = DEFAULT_HOME) -> None:
+def run(
+    only: Annotated[Part | None, typer.Option(help="This process alone, for a unit of its own.")] = None,
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
     """Runs the site until Ctrl-C: its Flower node, its link, its trainer, each a process of its own."""
     with errors(as_json=False):
-        from site_node.running import run_site
-
-        run_site(Home(home).ready())
+        here = Home(home).ready()
+        if only is None:
+            run_site(here)
+        else:
+            become(here, only)
 
 
 @app.command()

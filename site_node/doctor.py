@@ -31,14 +31,12 @@ from site_node.doctor_findings import (
 )
 from site_node.jobs import Queue
 from site_node.policy import read_policy
+from site_node.proxy import outbound, proxy_for, split_address
 from site_node.reach import (
     Trust,
     check_accepted,
     clock_of,
-    grpc_proxy,
-    https_proxy,
     resolve,
-    split_address,
     tls,
 )
 from site_node.settings import Home
@@ -207,32 +205,35 @@ def _standing(home: Home) -> Found:
 
 def _names(home: Home) -> Found:
     found = []
-    for address, proxy in ((home.releases_address(), _grpc_proxy), (home.fleet_address(), https_proxy)):
+    for address in (home.releases_address(), home.fleet_address()):
         host = split_address(address)[0]
-        found.append(f"{host}: by the proxy" if proxy(address) else f"{host}: {', '.join(resolve(host))}")
+        by_proxy = _proxy_for(home, address)
+        found.append(f"{host}: by the proxy" if by_proxy else f"{host}: {', '.join(resolve(host))}")
     return Found("ok", "; ".join(dict.fromkeys(found)))
 
 
 def _proxy(home: Home) -> Found:
-    return proxy_found(_grpc_proxy(home.releases_address()), https_proxy(home.fleet_address()))
+    return proxy_found([_proxy_for(home, address) for address in (home.releases_address(), home.fleet_address())])
 
 
 def _release_service(home: Home) -> Found:
     address = home.releases_address()
     trust = Trust(home.link_keys / "ca.crt", identity_file(home))
-    return Found("ok", f"{address} answers, {check_accepted(address, _grpc_proxy(address), trust)}, certificates hold")
+    accepted = check_accepted(address, _proxy_for(home, address), trust)
+    return Found("ok", f"{address} answers, {accepted}, certificates hold")
 
 
 def _fleet_interface(home: Home) -> Found:
     address = home.fleet_address()
-    with tls(address, https_proxy(address), Trust(home.link_keys / "ca.crt", None), protocol="http/1.1") as secured:
+    trust = Trust(home.link_keys / "ca.crt", None)
+    with tls(address, _proxy_for(home, address), trust, protocol="http/1.1") as secured:
         return Found("ok", f"{address} answers, {secured.version()}, its certificate holds")
 
 
 def _clock(home: Home) -> Found:
     address = home.fleet_address()
-    return clock_found(*clock_of(address, https_proxy(address), Trust(home.link_keys / "ca.crt", None)))
+    return clock_found(*clock_of(address, _proxy_for(home, address), Trust(home.link_keys / "ca.crt", None)))
 
 
-def _grpc_proxy(address: str) -> str:
-    return grpc_proxy(address, os.environ)
+def _proxy_for(home: Home, address: str) -> str:
+    return proxy_for(address, outbound(home.settings().proxy, os.environ))

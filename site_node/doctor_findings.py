@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -92,16 +93,13 @@ def patients_found(cases: int, training: int, holdout: int, floors: tuple[int, i
     return Found("ok", text)
 
 
-def proxy_found(for_grpc: str, for_https: str) -> Found:
-    """What the proxies say that gRPC and Flower's node would take; empty: none."""
-    if for_grpc == for_https:
-        return Found("ok", f"through {_without_password(for_grpc)}" if for_grpc else "none: straight out")
-    return Found(
-        "warning",
-        f"the release service goes through {_without_password(for_grpc) or 'none'}, "
-        f"Flower's node through {_without_password(for_https) or 'none'}",
-        "set https_proxy and no_proxy in small letters, which both read",
-    )
+def proxy_found(proxies: Sequence[str]) -> Found:
+    """What stands between the site and the coordinator's services; empty: nothing."""
+    named = sorted(set(proxies) - {""})
+    text = "; ".join(f"through {_without_password(proxy)}" for proxy in named) or "none: straight out"
+    if all(proxy.startswith("http://") for proxy in named):
+        return Found("ok", text)
+    return Found("failed", text, "name an http:// proxy that answers CONNECT, as proxy in settings.toml or https_proxy")
 
 
 def _without_password(proxy: str) -> str:

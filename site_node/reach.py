@@ -5,19 +5,20 @@ Nothing is sent that a service acts on: handshakes, and one request for a page t
 
 from __future__ import annotations
 
+import base64
 import email.utils
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import getproxies
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from shared.errors import SynthwardError
 from shared.identity import peer
+from site_node.proxy import split_address
 
 _CONNECT_S = 5.0
 _ANSWER_S = 3.0
@@ -34,36 +35,6 @@ class Trust:
 
     authority: Path
     identity: Path | None
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """(host, port) of host:port. Raises settings.invalid."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise SynthwardError("settings.invalid", f"{address!r} is not host:port", do="correct it in settings.toml")
-    return host.strip("[]"), int(port)
-
-
-def grpc_proxy(address: str, environment: Mapping[str, str]) -> str:
-    """The proxy that gRPC takes for an address; empty: none. It reads the small names only."""
-    bypass = environment.get("no_grpc_proxy") or environment.get("no_proxy") or ""
-    named = (environment.get(name) for name in ("grpc_proxy", "https_proxy", "http_proxy"))
-    found = next((value for value in named if value), "")
-    return "" if is_bypassed(address, bypass) else found
-
-
-def https_proxy(address: str) -> str:
-    """The proxy that Flower's node takes for an address, from this process's environment; empty: none."""
-    named = getproxies()
-    found = named.get("https") or named.get("all") or ""
-    return "" if is_bypassed(address, named.get("no", "")) else found
-
-
-def is_bypassed(address: str, no_proxy: str) -> bool:
-    """Whether a list of hosts and domains, as in no_proxy, names an address's host."""
-    host = split_address(address)[0].lower()
-    names = [name.strip().lstrip(".").lower() for name in no_proxy.split(",")]
-    return any(name == "*" or host == name or host.endswith(f".{name}") for name in names if name)
 
 
 def resolve(host: str) -> list[str]:
@@ -88,7 +59,7 @@ def connect(address: str, proxy: str) -> socket.socket:
     parts = urlsplit(proxy if "//" in proxy else f"http://{proxy}")
     opened = _tcp(f"the proxy {parts.hostname}", (parts.hostname or "", parts.port or 3128))
     try:
-        opened.sendall(f"CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
+        opened.sendall(f"CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n{_credentials(parts)}\r\n".encode())
         status = _headers(opened).partition("\r\n")[0]
     except OSError as error:
         opened.close()
@@ -97,6 +68,14 @@ def connect(address: str, proxy: str) -> socket.socket:
         opened.close()
         raise _away(address, f"the proxy answered: {status[:60] or 'nothing'}")
     return opened
+
+
+def _credentials(proxy: SplitResult) -> str:
+    """The header that names us to the proxy (RFC 7617), where its URL has a user; with its line's end."""
+    if not proxy.username:
+        return ""
+    plain = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return f"Proxy-Authorization: Basic {base64.b64encode(plain.encode()).decode()}\r\n"
 
 
 @contextmanager

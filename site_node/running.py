@@ -7,7 +7,10 @@ trainer   jobs: private data, no network
 
 from __future__ import annotations
 
+import os
 import sys
+from enum import StrEnum
+from typing import NoReturn
 
 from shared.errors import SynthwardError
 from shared.flower_environment import flower_environment
@@ -15,19 +18,28 @@ from shared.ports import check_free
 from shared.supervise import Child, Supervisor
 from site_node.link.node import node_command
 from site_node.policy import read_policy
+from site_node.proxy import outbound
 from site_node.settings import Home
 from site_node.work.no_network import started
 
 
+class Part(StrEnum):
+    """One of a site's processes."""
+
+    NODE = "node"
+    LINK = "link"
+    TRAINER = "trainer"
+
+
 def site_children(home: Home) -> list[Child]:
     """The site's processes, in the order in which they start."""
-    environment = flower_environment(home.flower)
+    environment = outbound(home.settings().proxy, flower_environment(home.flower))
     return [
-        Child("node", node_command(home), home.logs / "node.log", environment),
-        Child("link", [sys.executable, "-m", "site_node.link.service", str(home.path)], home.logs / "link.log",
+        Child(Part.NODE, node_command(home), home.logs / "node.log", environment),
+        Child(Part.LINK, [sys.executable, "-m", "site_node.link.service", str(home.path)], home.logs / "link.log",
               environment),
         Child(
-            "trainer",
+            Part.TRAINER,
             started("site_node.work.worker", str(home.path), ray_address=home.settings().ray_address),
             home.logs / "trainer.log",
         ),
@@ -36,6 +48,23 @@ def site_children(home: Home) -> list[Child]:
 
 def run_site(home: Home) -> None:
     """Runs until SIGTERM or Ctrl-C. Raises before anything starts when settings, policy or port are wrong."""
+    _check_stewards(home)
+    check_free("127.0.0.1", home.settings().node_port)
+    Supervisor(site_children(home)).run()
+
+
+def become(home: Home, part: Part) -> NoReturn:
+    """Becomes that process, its output ours: for a service manager that starts, restarts and confines each by itself.
+
+    Raises before that when settings or policy are wrong.
+    """
+    if part is Part.TRAINER:  # the others have no business with the policy
+        _check_stewards(home)
+    child = next(child for child in site_children(home) if child.name == part)
+    os.execve(child.command[0], list(child.command), dict(child.environment or os.environ))  # noqa: S606 - fixed argv
+
+
+def _check_stewards(home: Home) -> None:
     if not read_policy(home.policy_file).stewards:
         raise SynthwardError(
             "policy.steward",
@@ -43,5 +72,3 @@ def run_site(home: Home) -> None:
             why="releases would be made and nobody could let them out",
             do=f"name at least one in {home.policy_file}",
         )
-    check_free("127.0.0.1", home.settings().node_port)
-    Supervisor(site_children(home)).run()

@@ -31,6 +31,7 @@ class Settings(FileSettings):
     ray_address: str = Field(default="", pattern=r"^(auto|[^:/]+:\d{1,5})?$")
     releases_address: str = ""
     fleet_address: str = ""
+    proxy: str = Field(default="", pattern=r"^(none|http://([^@/\s]+@)?[^@/\s]+:\d{1,5})?$")
     style_weights: str = ""
     style_images: str = ""
     screening_weights: str = ""
@@ -61,6 +62,7 @@ SETTINGS_COMMENTS = {
     "ray_address": "The hospital's own Ray cluster, on which cases then train: auto, or host:port. Empty: none.",
     "releases_address": "host:port of the release service where the hospital has a gateway. Empty: as enrolment told.",
     "fleet_address": "The same for the coordinator's Flower fleet interface.",
+    "proxy": "http://[user:password@]host:port of an HTTP proxy. Empty: as https_proxy says. none: straight out.",
     "style_weights": "A safetensors file of VGG-19 or SqueezeNet 1.1, for studies with style gatys. Empty: none.",
     "screening_weights": "The same kind of file, for the screening's embedding and for distances. Empty: without.",
     "encoder_weights": "A safetensors file of the evaluation's encoder, where a study names its digest. Empty: none.",

@@ -154,6 +154,7 @@ class Coordinator:
     register_node: RegisterNode = lambda _site, _key: 1
     service: type[ReleaseService] = ReleaseService
     certificate_days: float = SITE_CERTIFICATE_DAYS
+    hosts: tuple[str, ...] = (HOST,)  # in the server's certificate
     # Kept over restarts, so that a site finds the service where it was.
     ports: tuple[int, int] = field(default_factory=lambda: (free_port(), free_port()))
 
@@ -168,7 +169,7 @@ class Coordinator:
         tls = new_tls_key()
         self._identity = Identity(
             tls.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-            self.authority.server_certificate(tls, "test", [HOST]),
+            self.authority.server_certificate(tls, "test", list(self.hosts)),
             self.authority.pem,
         )
         self._servers: tuple[grpc.Server, ...] = ()

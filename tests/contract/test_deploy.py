@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from shared.flower_environment import flower_environment
-from site_node.running import site_children
+from site_node.policy import Policy, write_policy
+from site_node.running import Part, become, site_children
 from site_node.settings import Home, Membership, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,57 +67,49 @@ def services() -> dict[str, dict[str, Any]]:
 # What is started
 
 
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """The name and argv of each process that `synthward-site run` would start, programs by their bare names."""
-    home = Home(tmp_path_factory.mktemp("home") / "site")
+PARTS = [part.value for part in Part]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Home:
+    """A site's folder that has enrolled."""
+    home = Home(tmp_path / "site")
     home.create(Settings())
     home.join(Membership(site="north", releases_address="h:7442", fleet_address=FLEET, coordinator_key="0" * 64))
-    found = {}
-    for child in site_children(home):
-        argv = [word.replace(str(home.path), str(SITE)) for word in child.command]
-        found[child.name] = ["python" if argv[0] == sys.executable else Path(argv[0]).name, *argv[1:]]
-    return found
+    write_policy(home.policy_file, Policy(stewards=("ada",)))
+    return home
 
 
-def bare(argv: list[str]) -> list[str]:
-    """The same, with a program's bare name, and the fleet's address filled in."""
-    filled = [word.replace("$${", "${").replace("${SYNTHWARD_FLEET}", FLEET) for word in argv]
-    return [Path(filled[0]).name, *filled[1:]]
-
-
-@pytest.mark.parametrize("name", ["node", "link", "trainer"])
-def test_a_unit_starts_what_run_starts(started: dict[str, list[str]], name: str) -> None:
+@pytest.mark.parametrize("name", PARTS)
+def test_a_unit_and_a_container_become_that_process(name: str) -> None:
     (command,) = lines(unit(f"synthward-site-{name}.service"), "ExecStart")
-    assert bare(shlex.split(command)) == started[name]
-
-
-@pytest.mark.parametrize("name", ["node", "link", "trainer"])
-def test_a_container_starts_what_run_starts(started: dict[str, list[str]], name: str) -> None:
+    assert shlex.split(command) == ["/opt/synthward/bin/synthward-site", "run", "--only", name, "--home", str(SITE)]
+    in_container = ["site_node.cli", "run", "--only", name]  # "python -m" and the home are the image's
     text, service = unit(f"synthward-site-{name}.container"), services()[f"site-{name}"]
-    entry = lines(text, "Entrypoint") or ["python -m"]  # as the Containerfile has it
-    assert bare(shlex.split(f"{entry[0]} {lines(text, 'Exec')[0]}")) == started[name]
-    command = service["command"]
-    if "entrypoint" in service:
-        command = shlex.split(command[0])[1:]  # after "exec"
-        assert bare(command) == started[name]
-    else:
-        assert ["python", "-m", *command] == started[name]
+    assert shlex.split(lines(text, "Exec")[0]) == service["command"] == in_container
+    assert not lines(text, "Entrypoint")
+    assert "entrypoint" not in service
 
 
-def test_there_is_a_unit_and_a_container_for_each_process_of_a_site(started: dict[str, list[str]]) -> None:
-    for name in started:
-        assert (DEPLOY / "systemd" / f"synthward-site-{name}.service").exists()
-        assert (DEPLOY / "containers" / "quadlet" / f"synthward-site-{name}.container").exists()
+@pytest.mark.parametrize("part", Part)
+def test_becoming_a_process_is_starting_what_run_starts(
+    site: Home, part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    became: list[tuple[str, list[str], dict[str, str]]] = []
+    monkeypatch.setattr(os, "execve", lambda *words: became.append(words))
+    become(site, part)
+
+    (child,) = [child for child in site_children(site) if child.name == part]
+    assert became == [(child.command[0], list(child.command), dict(child.environment or os.environ))]
 
 
-@pytest.mark.parametrize("name", ["node", "link"])
-def test_flower_is_kept_quiet(name: str) -> None:
-    quiet = {k: v for k, v in flower_environment(SITE / "flower").items() if os.environ.get(k) != v}
-    given = dict(word.split("=", 1) for word in words(unit(f"synthward-site-{name}.service"), "Environment"))
-    assert quiet.items() <= given.items()
+def test_flower_is_kept_quiet(site: Home) -> None:
+    quiet = {k: v for k, v in flower_environment(site.flower).items() if k.startswith(("FLWR_", "MALLOC"))}
+    for child in site_children(site):
+        if child.name != Part.TRAINER:
+            assert quiet.items() <= (child.environment or {}).items()
     image = (DEPLOY / "containers" / "Containerfile").read_text(encoding="utf-8")
-    assert [f"{k}={v}" for k, v in quiet.items() if f"{k}={v}" not in image] == []
+    assert [f"{k}={v}" for k, v in quiet.items() if k != "FLWR_HOME" and f"{k}={v}" not in image] == []
 
 
 def test_the_reader_of_burned_in_text_is_kept_quiet() -> None:

@@ -92,13 +92,13 @@ def test_a_foreign_package_called_shared_is_noticed(tmp_path: Path) -> None:
     assert ours_found(tmp_path / "other" / "shared", tmp_path / "shared").state == "failed"
 
 
-def test_proxies_that_differ_are_a_warning_and_no_password_is_shown() -> None:
-    assert proxy_found("", "").state == "ok"
-    assert proxy_found("http://gate:3128", "http://gate:3128").state == "ok"
-    for found in (proxy_found("http://me:secret@gate:3128", ""), proxy_found("", "http://me:secret@gate:3128")):
-        assert found.state == "warning"
+def test_a_proxy_is_told_without_its_password_and_has_to_speak_http() -> None:
+    assert proxy_found(["", ""]).text == "none: straight out"
+    assert proxy_found(["http://gate:3128"] * 2).state == "ok"
+    for found in (proxy_found(["http://me:secret@gate:3128", ""]), proxy_found(["https://me:secret@gate:3128"])):
         assert "gate:3128" in found.text
         assert "secret" not in found.text
+    assert found.state == "failed"
 
 
 @given(st.floats(-1e6, 1e6), st.floats(-60, 60), st.floats(0, 1000))

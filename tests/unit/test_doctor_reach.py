@@ -16,15 +16,13 @@ import pytest
 
 from shared.identity import CertificateAuthority, certificate_request, new_tls_key
 from site_node.certificate import Identity, identity_file, key_pem, write_identity
+from site_node.proxy import split_address
 from site_node.reach import (
     Trust,
     check_accepted,
     clock_of,
     connect,
-    grpc_proxy,
-    is_bypassed,
     resolve,
-    split_address,
     tls,
 )
 from site_node.settings import Home
@@ -179,48 +177,6 @@ def test_a_name_that_nobody_knows_is_told_as_that() -> None:
     assert "127.0.0.1" in resolve("127.0.0.1")
     with refused("unavailable.service"):
         resolve("no-such-host.invalid")
-
-
-@pytest.mark.parametrize("address", ["", "host", "host:", ":80", "host:port", "host:0", "host:65536"])
-def test_what_is_no_address_is_told_as_that(address: str) -> None:
-    with refused("settings.invalid"):
-        split_address(address)
-
-
-def test_an_address_of_the_sixth_version_keeps_its_colons() -> None:
-    assert split_address("[::1]:7442") == ("::1", 7442)
-
-
-@pytest.mark.parametrize(
-    ("names", "bypassed"),
-    [
-        ("", False),
-        ("*", True),
-        ("example.org", True),
-        (".example.org", True),
-        ("localhost, Studies.Example.org", True),
-        ("ample.org", False),
-        ("studies.example.org.evil", False),
-    ],
-)
-def test_hosts_and_domains_that_need_no_proxy(names: str, bypassed: bool) -> None:
-    assert is_bypassed("studies.example.org:7442", names) == bypassed
-
-
-@pytest.mark.parametrize(
-    ("environment", "proxy"),
-    [
-        ({}, ""),
-        ({"https_proxy": "http://gate:3128"}, "http://gate:3128"),
-        ({"HTTPS_PROXY": "http://gate:3128"}, ""),
-        ({"grpc_proxy": "http://a:1", "https_proxy": "http://b:2"}, "http://a:1"),
-        ({"https_proxy": "http://gate:3128", "no_proxy": "example.org"}, ""),
-        ({"https_proxy": "http://gate:3128", "no_proxy": "other.org"}, "http://gate:3128"),
-        ({"https_proxy": "http://gate:3128", "no_grpc_proxy": "example.org"}, ""),
-    ],
-)
-def test_the_proxy_is_the_one_that_grpc_takes(environment: dict[str, str], proxy: str) -> None:
-    assert grpc_proxy("studies.example.org:7442", environment) == proxy
 
 
 def forwarding(asked: list[str]) -> Serve:
