@@ -189,6 +189,7 @@ CODES: dict[str, Code] = {
     "unavailable.timeout": Code(ExitCode.UNAVAILABLE, "it took longer than allowed"),
     "storage.full": Code(ExitCode.STORAGE, "there is not enough room on the disk"),
     "storage.damaged": Code(ExitCode.STORAGE, "a stored file is not what was stored"),
+    "storage.version": Code(ExitCode.STORAGE, "a database is of another version of this software"),
     "internal": Code(ExitCode.INTERNAL, "something went wrong on our side"),
 }
 

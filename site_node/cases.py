@@ -24,6 +24,7 @@ from shared.files import private_folder, whole_folder
 from shared.journal import append, journal_table
 from shared.pairs import Pair, resize_pair, with_channels
 from shared.study import ImageSpec
+from shared.upgrade import make_tables
 from site_node.airlock.schema import asked_for_table, releases_table, touched_table, votes_table
 from site_node.cohort import Side, Split, split_by_patient
 from site_node.dp.schema import ledger_tables
@@ -90,7 +91,7 @@ class PrivateStore:
     def __init__(self, private: Path) -> None:
         self.folder = private
         self.engine: Engine = open_database(sqlite_url(private / "site.db"))
-        metadata.create_all(self.engine)
+        make_tables(self.engine, metadata)
         self.reading = reading(self.engine)
 
     def replace_cases(

@@ -22,6 +22,7 @@ from shared.documents import parse
 from shared.errors import SynthwardError
 from shared.pairs import sha256_hex
 from shared.study import Study
+from shared.upgrade import make_tables
 from site_node import queue_schema as tables
 
 MAX_ATTEMPTS = 3
@@ -65,7 +66,7 @@ class Queue:
 
     def __init__(self, exchange: Path) -> None:
         self.engine = open_database(sqlite_url(exchange / "queue.db"))
-        tables.metadata.create_all(self.engine)
+        make_tables(self.engine, tables.metadata)
         self.reading = reading(self.engine)  # for transactions that change nothing
 
     def _journal(self, connection: Connection, actor: str, action: str, subject: str, detail: str = "") -> None:

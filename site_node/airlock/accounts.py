@@ -22,6 +22,7 @@ from sqlalchemy import Connection, func, select
 from shared.errors import SynthwardError
 from shared.journal import append
 from shared.study import Slug
+from shared.upgrade import make_tables
 from site_node.airlock.accounts_schema import accounts, attempts, metadata, sessions
 from site_node.cases import PrivateStore, journal
 
@@ -52,7 +53,7 @@ class Accounts:
         self._store = store
         self._hasher = hasher or PasswordHasher()
         self._now = now
-        metadata.create_all(store.engine)
+        make_tables(store.engine, metadata)
 
     def add(self, name: str, password: str) -> None:
         """Makes an account. Raises steward.account when there is one, steward.password-weak, steward.name."""

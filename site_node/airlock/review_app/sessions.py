@@ -20,6 +20,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from shared.journal import append
 from shared.pairs import sha256_hex
+from shared.upgrade import make_tables
 from site_node.airlock.accounts_schema import metadata, opened, sessions
 from site_node.airlock.workflow import Release
 from site_node.cases import PrivateStore, journal
@@ -47,7 +48,7 @@ class Sessions:
     def __init__(self, store: PrivateStore, *, now: Callable[[], float] = time.time) -> None:
         self._store = store
         self._now = now
-        metadata.create_all(store.engine)
+        make_tables(store.engine, metadata)
 
     def begin(self, name: str, *, instead_of: str | None, how: str) -> Session:
         """A new session with a new token; the one that the browser held before ends. how: password or proxy."""
