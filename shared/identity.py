@@ -51,12 +51,17 @@ def new_signing_key() -> Ed25519PrivateKey:
     return Ed25519PrivateKey.generate()
 
 
-def save_key(path: Path, key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey, *, openssh: bool = False) -> None:
-    """Writes a private key, readable by its owner only. Raises trust.keys-exist rather than overwrite one."""
+def save_key(
+    path: Path, key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey, *, openssh: bool = False, replace: bool = False
+) -> None:
+    """Writes a private key, readable by its owner only.
+
+    replace: whether another may lie there; if not, raises trust.keys-exist rather than overwrite it.
+    """
     form = serialization.PrivateFormat.OpenSSH if openssh else serialization.PrivateFormat.PKCS8
     data = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
     try:
-        write_private(path, data, exclusive=True)
+        write_private(path, data, exclusive=not replace)
     except FileExistsError as error:
         raise SynthwardError(
             "trust.keys-exist",

@@ -13,7 +13,8 @@ from shared.files import write_private
 from shared.identity import Validity, validity
 from site_node.settings import Home
 
-NEW_INVITATION = "ask the coordinator's operator for a new invitation, and enrol with it into a new folder: init"
+REJOIN = "with the site stopped, synthward-site rejoin --invitation"
+NEW_INVITATION = f"ask the coordinator's operator for a new invitation; then, {REJOIN}"
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 
 

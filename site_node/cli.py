@@ -54,9 +54,7 @@ def init(
         from site_node.policy import Policy, write_policy
         from site_node.proxy import go_out_by
 
-        path = Path(invitation)
-        text = path.read_text(encoding="utf-8") if len(invitation) < 256 and path.is_file() else invitation
-        read = read_invitation(text)
+        read = read_invitation(_text_or_file(invitation))
         here = Home(home)
         settings = Settings(
             data=str(data.resolve()) if data else "",
@@ -67,7 +65,7 @@ def init(
             proxy=proxy,
         )
         if here.membership_file.exists():
-            raise SynthwardError("settings.exists", f"{home} is enrolled already", do="use a new folder")
+            raise SynthwardError("settings.exists", f"{home} is enrolled already", do="rejoin, or use a new folder")
         if not here.settings_file.exists():  # a refused invitation is tried again in the same folder
             here.create(settings)
         go_out_by(here.settings().proxy)
@@ -79,6 +77,34 @@ def init(
             f"{membership.site} is enrolled. Read {here.policy_file} before you start: name your stewards there.",
             as_json=as_json,
         )
+
+
+@app.command()
+def rejoin(
+    invitation: Annotated[str, typer.Option(help="A new invitation's text, or a file that holds it.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Enrols this folder once more, with new keys; all that it holds stays. After a certificate ended or keys went."""
+    with errors(as_json=as_json):
+        from shared.invitation import read_invitation
+        from site_node.proxy import go_out_by
+        from site_node.rejoin import rejoin as enrol_again
+
+        here = Home(home).ready()
+        go_out_by(here.settings().proxy)
+        membership = enrol_again(here, read_invitation(_text_or_file(invitation)))
+        emit(
+            {"site": membership.site, "home": str(home)},
+            f"{membership.site} is enrolled again, with new keys. Where two users run it, give each its files again, "
+            "as at the installation.",
+            as_json=as_json,
+        )
+
+
+def _text_or_file(words: str) -> str:
+    path = Path(words)
+    return path.read_text(encoding="utf-8") if len(words) < 256 and path.is_file() else words
 
 
 @app.command(name="import")

@@ -8,9 +8,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Row, select
 
 from shared import journal
+from shared.documents import sign
 from site_node import queue_schema as tables
 from site_node.jobs import Queue
 
@@ -54,6 +56,16 @@ class Revocations:
         """Keeps why the last attempt failed, for `status`. It is tried again whatever the code."""
         with self._queue.engine.begin() as connection:
             connection.execute(tables.revocations.update().where(_is(bundle_sha256)).values(code=code))
+
+    def sign_again(self, key: Ed25519PrivateKey) -> None:
+        """Signs those without a receipt by another key, after the site has enrolled again."""
+        with self._queue.engine.begin() as connection:
+            query = select(tables.revocations).where(tables.revocations.c.receipt.is_(None))
+            for row in connection.execute(query).all():
+                signature = sign(key, "revocation", bytes(row.payload))
+                connection.execute(
+                    tables.revocations.update().where(_is(row.bundle_sha256)).values(signature=signature)
+                )
 
     def settle(self, bundle_sha256: str, receipt: bytes, signature: bytes) -> None:
         """Keeps the coordinator's receipt, which the caller has verified."""

@@ -11,14 +11,14 @@ from sqlalchemy import select
 
 from shared.errors import public_text
 from site_node import queue_schema as tables
-from site_node.certificate import NEW_INVITATION
+from site_node.certificate import NEW_INVITATION, REJOIN
 from site_node.jobs import Queue
 
 _ACTION = "standing"
 _GOOD = "good"
 # Codes that are about the caller and not about what it sent, and what the site's administrator does about each.
 WHAT_TO_DO = {
-    "trust.revoked": "ask the coordinator's operator why; only a new invitation lets this site back in",
+    "trust.revoked": f"ask the coordinator's operator why. Only a new invitation lets the site back in: {REJOIN}",
     "trust.certificate": f"this folder's certificate was replaced by a later enrolment; else {NEW_INVITATION}",
     "trust.certificate-expired": NEW_INVITATION,
     "trust.role": NEW_INVITATION,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 
 import grpc
 import stamina
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
 from shared.errors import SynthwardError
@@ -32,11 +35,46 @@ from site_node.settings import Home, Membership
 _TIMEOUT_S = 30.0
 
 
+@dataclass(frozen=True)
+class Enrolled:
+    """What came of an invitation: the new keys and what the coordinator answered. Nothing is on the disk yet."""
+
+    membership: Membership
+    identity: Identity
+    flower_key: ec.EllipticCurvePrivateKey
+    signing_key: Ed25519PrivateKey
+    authority: bytes
+    sent_bytes: int
+
+
 def enrol(home: Home, invitation: Invitation) -> Membership:
     """Enrols the site and writes keys, certificate and membership. Raises trust.* or unavailable.service.
 
     Keys are written only after the coordinator has answered, so a refused invitation leaves nothing behind.
     """
+    enrolled = apply(invitation)
+    write_private(home.link_keys / "executor.secret", secrets.token_bytes(32))
+    write_atomic(home.link_keys / "ca.crt", enrolled.authority)
+    keep_signing_key(home, enrolled, replace=False)
+    keep_link_keys(home, enrolled, replace=False)
+    home.join(enrolled.membership)
+    Queue(home.exchange).count_egress("enrolment", enrolled.sent_bytes)
+    return enrolled.membership
+
+
+def keep_signing_key(home: Home, enrolled: Enrolled, *, replace: bool) -> None:
+    """Writes the key that signs bundles, not for the link. Raises trust.keys-exist unless it may replace one."""
+    save_key(home.seal_keys / "signing.key", enrolled.signing_key, replace=replace)
+
+
+def keep_link_keys(home: Home, enrolled: Enrolled, *, replace: bool) -> None:
+    """Writes the link's: Flower's key, and last the TLS key with its certificate. Raises trust.keys-exist likewise."""
+    save_key(home.link_keys / "flower.key", enrolled.flower_key, openssh=True, replace=replace)
+    write_identity(home, enrolled.identity)
+
+
+def apply(invitation: Invitation) -> Enrolled:
+    """Makes keys and enrols with them. Raises trust.* or unavailable.service."""
     tls_key, flower_key, signing_key = new_tls_key(), new_flower_key(), new_signing_key()
     request = certificate_request(tls_key, invitation.site)
     message = pb.EnrolRequest(
@@ -60,14 +98,14 @@ def enrol(home: Home, invitation: Invitation) -> Membership:
         )
     except ValidationError as error:
         raise SynthwardError("trust.identity", "the coordinator's answer is none of this version") from error
-    save_key(home.link_keys / "flower.key", flower_key, openssh=True)
-    save_key(home.seal_keys / "signing.key", signing_key)
-    write_private(home.link_keys / "executor.secret", secrets.token_bytes(32))
-    write_identity(home, Identity(key_pem(tls_key), reply.certificate))
-    write_atomic(home.link_keys / "ca.crt", authority)
-    home.join(membership)
-    Queue(home.exchange).count_egress("enrolment", message.ByteSize())
-    return membership
+    return Enrolled(
+        membership,
+        Identity(key_pem(tls_key), reply.certificate),
+        flower_key,
+        signing_key,
+        authority,
+        message.ByteSize(),
+    )
 
 
 def _call(stub: rpc.EnrolmentStub, message: pb.EnrolRequest) -> pb.EnrolReply:
