@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from PIL import Image
 from coordinator.evaluation.report_data import ReportData
 from shared.metrics import NAMES
 from shared.pairs import check_mask, decode_png
+from tests.end_to_end.alone import CONTROL, can_be_alone
 from tests.end_to_end.traffic import copies, images_in, raw_pixels
 
 pytestmark = pytest.mark.end_to_end
@@ -30,10 +31,10 @@ SMALLEST = ("--cases", "10", "--size", "32", "--samples", "1", "--steps", "2")
 NEARLY_EQUAL = 0.98
 
 
-def demo(out: Path, *options: str) -> subprocess.Popen[str]:
-    """The demo as a process, as make starts it."""
+def demo(out: Path, *options: str, through: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """The demo as a process, as make starts it. through: what starts it."""
     return subprocess.Popen(
-        [sys.executable, "-m", "deploy.demo", *SMALLEST, "--out", str(out), *options],
+        [*through, sys.executable, "-m", "deploy.demo", *SMALLEST, "--out", str(out), *options],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
@@ -55,10 +56,11 @@ def left_behind(out: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A finished run's folder, with a copy of all that sites sent in capture/."""
+    """A finished run's folder, with a copy of all that sites sent in capture/, and what anybody sent elsewhere."""
     folder = tmp_path_factory.mktemp("demo") / "out"
-    capture = folder.parent / "capture"
-    process = demo(folder, "--capture", str(capture))
+    capture, elsewhere = folder.parent / "capture", folder.parent / "elsewhere"
+    alone = [sys.executable, "-m", "tests.end_to_end.alone", str(elsewhere)] if can_be_alone() else []
+    process = demo(folder, "--capture", str(capture), through=alone)
     text, _ = process.communicate(timeout=1200)  # a machine may be busy with other work
     assert process.returncode == 0, text
     return folder
@@ -81,6 +83,11 @@ def test_the_outputs_are_there(out: Path) -> None:
     assert ReportData.model_validate_json((out / "report.json").read_text()).run is not None
     assert (out / "summary.json").exists()
     assert (out / "dataset" / "index.csv").exists()
+
+
+@pytest.mark.skipif(not can_be_alone(), reason="only root with /dev/net/tun can watch a machine's whole network")
+def test_no_host_is_asked_but_the_coordinator(out: Path) -> None:
+    assert (out.parent / "elsewhere").read_text().splitlines() == [CONTROL]
 
 
 def test_no_process_is_left_behind(out: Path) -> None:
