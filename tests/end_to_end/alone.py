@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -27,7 +28,7 @@ _NO_VERSION_SIX = Path("/proc/sys/net/ipv6/conf/all/disable_ipv6")
 
 def can_be_alone() -> bool:
     """Whether this machine lets us make such a network."""
-    return os.geteuid() == 0 and os.access(_TUN, os.R_OK | os.W_OK)
+    return os.geteuid() == 0 and os.access(_TUN, os.R_OK | os.W_OK) and shutil.which("ip") is not None
 
 
 def main(file: Path, command: list[str]) -> int:
