@@ -19,10 +19,14 @@ SIZES ?=
 PARTS ?=
 SHARE ?=
 FOLDS ?=
+# make fuzz MINUTES=10
+MINUTES ?= 1
 STYLE_WEIGHTS ?=
+SITES ?=
+RUNS ?=
 option = $(if $(2),--$(1) $(2))
 
-.PHONY: install demo test lint bench format proto clean
+.PHONY: install demo test lint bench fuzz format proto clean
 
 install: $(STAMP)
 
@@ -49,8 +53,14 @@ lint: install
 # make bench NAME=screening DATA=dir SIZES=256,128,64 PARTS=controls,cost
 # make bench NAME=dp DATA=dir CASES=100,200,400 SIZES=96 SEEDS=3 PARTS=step,audit,real,prior,cohort,private,scratch
 # make bench NAME=utility DATA="dir1 dir2" CASES=250 SIZES=96 SEEDS=3 FOLDS=1 PARTS=main,plain,per_case,style,few,fedavg,memory STYLE_WEIGHTS=file
+# make bench NAME=ingest SITES=100 CASES=400 SIZES=256 RUNS=3 PARTS=throughput,memory,sites
+# make bench NAME=federation SITES=3,10,30 RUNS=1
 bench: install
-	$(BIN)/python -m tests.benchmarks $(NAME) $(call option,data,$(DATA)) $(call option,cases,$(CASES)) $(call option,seeds,$(SEEDS)) $(call option,sizes,$(SIZES)) $(call option,parts,$(PARTS)) $(call option,share,$(SHARE)) $(call option,folds,$(FOLDS)) $(call option,style-weights,$(STYLE_WEIGHTS)) $(call option,preset,$(PRESET)) $(call option,steps,$(STEPS))
+	$(BIN)/python -m tests.benchmarks $(NAME) $(call option,data,$(DATA)) $(call option,cases,$(CASES)) $(call option,seeds,$(SEEDS)) $(call option,sizes,$(SIZES)) $(call option,parts,$(PARTS)) $(call option,share,$(SHARE)) $(call option,folds,$(FOLDS)) $(call option,style-weights,$(STYLE_WEIGHTS)) $(call option,preset,$(PRESET)) $(call option,steps,$(STEPS)) $(call option,sites,$(SITES)) $(call option,runs,$(RUNS))
+
+# Needs the extra fuzz: .venv/bin/python -m pip install -c constraints.txt -e '.[fuzz]'
+fuzz: install
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 format: install
 	$(BIN)/ruff format .

@@ -7,30 +7,41 @@ never admitted; what is accepted is accepted once, by digest, and answered with 
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from PIL import Image
+from sqlalchemy import Row
 
 from coordinator.claims import check_claim
+from coordinator.doubts import LOOKED_AT, masks_are_doubtful
 from coordinator.revoking import check_not_revoked, read_revocation, take_back
 from coordinator.store.objects import ObjectStore
 from coordinator.store.store import Store
-from shared.bundle import Manifest, Receipt, bundle_sha256, check_object, object_path
+from shared.bundle import Manifest, PairEntry, Receipt, check_object, object_path
 from shared.documents import canonical, parse, sign, verify
 from shared.errors import ExitCode, SynthwardError
-from shared.files import room_for, sync_folder, write_atomic
+from shared.files import room_for, sync_file, sync_folder, write_atomic
 from shared.identity import public_key
-from shared.pairs import sha256_hex
+from shared.pairs import Pair, sha256_hex
 from shared.study import Study
 
 MAX_BUNDLE_BYTES = 64 * 1024**3
 MAX_CHUNK_BYTES = 256 * 1024
+LARGE_BYTES = 1024 * 1024  # of a manifest
+_DECODED_TOGETHER = 4 * (os.cpu_count() or 1)
+DOUBT = "doubt-masks"  # the journal's word for a bundle whose masks do not seem to be its images'
 
 
 @dataclass(frozen=True)
@@ -61,24 +72,30 @@ class Admission:
         self._incoming = incoming
         self._quarantine = quarantine
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._large = threading.Lock()  # a large manifest takes ten times its bytes while it is parsed: one at a time
+        # Decoding costs more than all the rest together, outside of the interpreter's lock: every core takes part, and
+        # however many sites finish at once, no more threads than cores are at it.
+        self._decoders = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
 
     def begin(self, site: str, payload: bytes, signature: bytes) -> SignedReceipt | list[Missing]:
         """Checks a manifest; answers with what is missing, or with the receipt of a bundle that is in already."""
-        manifest = parse(Manifest, payload)
-        sha256 = bundle_sha256(manifest)
+        with self._large if len(payload) > LARGE_BYTES else nullcontext():
+            manifest = parse(Manifest, payload)
+        sha256 = sha256_hex(payload)  # which is in canonical form, or would not have been parsed
         if manifest.site != site:
             raise SynthwardError("admission.site", f"site {site} sent a bundle that says it is {manifest.site}'s")
         verify(public_key(self._store.site(site).signing_key), "manifest", payload, signature)
-        row = self._store.bundle(sha256)
-        if row is not None and row.state == "accepted":
-            return SignedReceipt(bytes(row.receipt), bytes(row.receipt_signature))
-        if row is not None and row.state == "quarantined":
-            raise SynthwardError("admission.quarantined", f"bundle {sha256} was refused before: {row.code}")
-        self._check_against_study(manifest)
-        with self._locks[sha256]:
-            check_not_revoked(self._store, site, sha256)  # here, where no revocation can come in between
+        with self._locks[sha256]:  # so that no admission, refusal or revocation comes in between
+            row = self._store.bundle(sha256)
+            if row is not None and row.state == "accepted":
+                return self._receipt_again(row)
+            if row is not None and row.state == "quarantined":
+                raise SynthwardError("admission.quarantined", f"bundle {sha256} was refused before: {row.code}")
+            self._check_against_study(manifest)
+            check_not_revoked(self._store, site, sha256)
             folder = self._incoming / sha256
-            (folder / "objects").mkdir(parents=True, exist_ok=True)
+            with room_for(folder):
+                (folder / "objects").mkdir(parents=True, exist_ok=True)
             write_atomic(folder / "manifest.json", payload)
             write_atomic(folder / "manifest.sig", signature)
             self._store.begin_bundle(sha256, manifest.study_sha256, site, payload, signature)
@@ -94,7 +111,7 @@ class Admission:
         with self._locks[sha256]:
             row = self._store.bundle(sha256)
             if row is not None and row.state == "accepted":
-                return SignedReceipt(bytes(row.receipt), bytes(row.receipt_signature))
+                return self._receipt_again(row)
             folder = self._incoming / sha256
             missing = list(self._missing(folder, manifest))
             if missing:
@@ -106,9 +123,12 @@ class Admission:
                 if error.exit_code is ExitCode.INPUT:
                     self._put_in_quarantine(folder, sha256, error.code, site=site)
                 raise
+            # Before the bundle is accepted, so that none is without the entry that it deserves.
+            if masks_are_doubtful([_look(folder, line) for line in manifest.pairs[:LOOKED_AT]]):
+                self._store.record("coordinator", DOUBT, sha256, site)
             receipt = self._receipt(sha256, manifest)
             stands = self._store.accept_bundle(sha256, receipt.payload, receipt.signature, site=site)
-            shutil.rmtree(folder)  # the objects are in the store, the manifest in the database
+            shutil.rmtree(folder, ignore_errors=True)  # the objects are in the store, the manifest in the database
             return SignedReceipt(*stands)
 
     def revoke(self, site: str, payload: bytes, signature: bytes) -> SignedReceipt:
@@ -124,9 +144,11 @@ class Admission:
         try:
             study = self._store.study(manifest.study_sha256).study
         except SynthwardError as error:
+            if error.code != "study.unknown":
+                raise  # a database that cannot be read now says nothing about the bundle
             raise SynthwardError("admission.study", "the bundle names a study that was never published") from error
         if datetime.now(UTC) >= study.closes:
-            raise SynthwardError("admission.study", f"study {study.study_id} closed at {study.closes.isoformat()}")
+            raise SynthwardError("policy.expired", f"study {study.study_id} closed at {study.closes.isoformat()}")
         _compare(manifest, study)
 
     def _manifest(self, site: str, sha256: str) -> Manifest:
@@ -140,20 +162,35 @@ class Admission:
         return parse(Manifest, bytes(row.manifest))
 
     def _missing(self, folder: Path, manifest: Manifest) -> Iterator[Missing]:
-        for name in sorted(manifest.objects()):
-            complete = object_path(folder, name)
-            if not complete.exists():
-                partial = complete.with_suffix(".part")
-                yield Missing(name, partial.stat().st_size if partial.exists() else 0)
+        sizes, objects = manifest.objects(), folder / "objects"
+        # Listed once: a bundle may have 200,000 objects, and to ask the kernel for each of them takes seconds.
+        found = {entry.name: entry for entry in os.scandir(objects)} if objects.is_dir() else {}
+        for name in sorted(sizes):
+            if f"{name}.png" not in found:
+                part = found.get(f"{name}.part")
+                stored = part.stat().st_size if part is not None else 0
+                if part is not None and stored == sizes[name]:
+                    # We were killed between its last byte and its check: no byte is left to send that would lead there.
+                    Path(part).unlink()
+                    stored = 0
+                yield Missing(name, stored)
 
     def _admit(self, folder: Path, manifest: Manifest) -> None:
         masks = {pair.mask for pair in manifest.pairs}
-        names = sorted(manifest.objects())
-        for name in names:
-            check_object(object_path(folder, name).read_bytes(), manifest, as_mask=name in masks)
+        files = {name: object_path(folder, name) for name in sorted(manifest.objects())}
+
+        def check(name: str) -> None:
+            check_object(files[name].read_bytes(), manifest, as_mask=name in masks)
+
+        names = list(files)
+        for start in range(0, len(names), _DECODED_TOGETHER):
+            # A few at a time, so that a large bundle takes turns with those of other sites; in their order, so that
+            # the first that is wrong is the one that is told.
+            for _ in self._decoders.map(check, names[start : start + _DECODED_TOGETHER]):
+                pass
         # Only now: a bundle that is refused at its last object must leave nothing in the store.
-        for name in names:
-            self._objects.put(name, object_path(folder, name).read_bytes())
+        for name, file in files.items():
+            self._objects.put(name, file)
 
     def _receipt(self, sha256: str, manifest: Manifest) -> SignedReceipt:
         receipt = Receipt(
@@ -167,10 +204,16 @@ class Admission:
         payload = canonical(receipt)
         return SignedReceipt(payload, sign(self._key, "receipt", payload))
 
+    def _receipt_again(self, row: Row[Any]) -> SignedReceipt:
+        """The receipt of a bundle that is in; what a kill after its admission left lying is deleted."""
+        shutil.rmtree(self._incoming / row.sha256, ignore_errors=True)
+        return SignedReceipt(bytes(row.receipt), bytes(row.receipt_signature))
+
     def _put_in_quarantine(self, folder: Path, sha256: str, code: str, *, site: str) -> None:
         target = self._quarantine / sha256
         shutil.rmtree(target, ignore_errors=True)
-        folder.rename(target)
+        with room_for(target):
+            folder.rename(target)
         self._store.quarantine_bundle(sha256, code, site=site)
 
 
@@ -184,26 +227,42 @@ class Upload:
         self._lock = lock
 
     def store_chunk(self, name: str, offset: int, data: bytes) -> bool:
-        """Appends a chunk to an object; True when the object is complete, checked and durable."""
+        """Appends a chunk to an object; True when the object is complete and checked, its bytes flushed to the disk."""
         size = self._sizes.get(name)
         if size is None:
             raise SynthwardError("admission.unexpected", f"bundle {self.sha256} names no such object")
+        if not data:  # a stream of these would never end
+            raise SynthwardError("admission.size", "a chunk holds nothing")
         if len(data) > MAX_CHUNK_BYTES or offset + len(data) > size:
             raise SynthwardError("admission.size", f"a chunk goes beyond the {size} bytes stated for {name}")
         with self._lock:
             complete = object_path(self._folder, name)
             if complete.exists():
                 return True
-            partial = complete.with_suffix(".part")
-            stored = partial.stat().st_size if partial.exists() else 0
+            if not complete.parent.exists():  # admitted, refused or taken back by another connection meanwhile
+                raise SynthwardError("admission.incomplete", f"bundle {self.sha256} is not coming in any more")
+            part = complete.with_suffix(".part")
+            stored = part.stat().st_size if part.exists() else 0
             if offset != stored:
                 raise SynthwardError("admission.offset", f"a chunk starts at {offset}, {stored} bytes are stored")
-            with room_for(partial), partial.open("ab") as file:
+            with room_for(part), part.open("ab") as file:
                 file.write(data)
             if offset + len(data) < size:
                 return False
-            _finish_object(partial, complete, name)
+            _finish_object(part, complete, name)
             return True
+
+    def settle(self) -> None:
+        """Flushes the folder's list of objects: from now on those that are complete survive a power cut."""
+        with self._lock:
+            if self._folder.exists():  # taken back meanwhile
+                sync_folder(self._folder / "objects")
+
+
+def _look(folder: Path, line: PairEntry) -> Pair:
+    """A pair that was checked, without checking it again."""
+    with Image.open(object_path(folder, line.image)) as image, Image.open(object_path(folder, line.mask)) as mask:
+        return Pair(np.asarray(image), np.asarray(mask))
 
 
 def _compare(manifest: Manifest, study: Study) -> None:
@@ -226,13 +285,11 @@ def _compare(manifest: Manifest, study: Study) -> None:
         check_claim(manifest.privacy.dp, study.privacy)
 
 
-def _finish_object(partial: Path, complete: Path, name: str) -> None:
-    data = partial.read_bytes()
-    if sha256_hex(data) != name:
-        partial.unlink()
+def _finish_object(part: Path, complete: Path, name: str) -> None:
+    if sha256_hex(part.read_bytes()) != name:
+        part.unlink()
         raise SynthwardError(
             "admission.digest", f"object {name} arrived changed", do="send it again from its first byte"
         )
-    write_atomic(complete, data)  # flushed before its arrival is acknowledged
-    partial.unlink()
-    sync_folder(complete.parent)
+    sync_file(part)  # before it has the name of a complete one, which is not looked at again until Finish
+    part.rename(complete)

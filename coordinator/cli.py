@@ -177,7 +177,8 @@ def status(
                 [s["site"], s["answer"], s["code"], str(s["bundles"]), str(s["pairs"]), str(s["revoked"])]
                 for s in found["sites"]
             ]
-            table(f"{found['study']} ({found['sha256'][:12]})", columns, rows)
+            when = f"{'closed' if found['closed'] else 'closes'} {found['closes']}"
+            table(f"{found['study']} ({found['sha256'][:12]}), {when}", columns, rows)
 
 
 @dataset_app.command("build")

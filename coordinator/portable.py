@@ -80,6 +80,7 @@ class Importer:
             for offset, data in _rest(folder, missing):
                 self._capture.keep("bundle", site, data)
                 upload.store_chunk(missing.sha256, offset, data)
+        upload.settle()
         return self._admission.finish(site, sha256)
 
 

@@ -6,10 +6,10 @@ calling comes from the verified certificate on every call, never from the messag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import structlog
@@ -18,6 +18,7 @@ from coordinator.admission import Admission, SignedReceipt, Upload
 from coordinator.capture import Capture
 from coordinator.checkpoints import Checkpoints
 from coordinator.enrolment import Application
+from coordinator.seats import Seats
 from coordinator.store.certificates import check_holds
 from coordinator.store.store import Store
 from shared.errors import SynthwardError
@@ -28,6 +29,10 @@ from shared.wire.status import abort
 
 _log = structlog.get_logger("coordinator.release_service")
 _MAX_MESSAGE_BYTES = 20 * 1024 * 1024
+# A call holds a thread as long as it lasts, an upload for minutes: while a hundred sites send, the calls of others must
+# still find one. A thread that waits costs next to nothing, and decoding is bounded by the cores (admission.py).
+_ENROLMENT_THREADS, _RELEASE_THREADS = 4, 256
+_MOST_CALLS_OF_A_SITE = 8
 Answer = TypeVar("Answer")
 
 
@@ -99,6 +104,7 @@ class ReleaseService(rpc.ReleasesServicer):
         self._checkpoints = checkpoints
         self._capture = capture
         self._renew = renew
+        self._seats = Seats(_MOST_CALLS_OF_A_SITE)
 
     def Begin(self, request: pb.BeginRequest, context: grpc.ServicerContext) -> pb.BeginReply:
         """States a bundle."""
@@ -123,8 +129,12 @@ class ReleaseService(rpc.ReleasesServicer):
             for chunk in requests:
                 self._capture.keep("bundle", site, chunk.data)
                 if upload is None or upload.sha256 != chunk.bundle_sha256:
+                    if upload is not None:
+                        upload.settle()
                     upload = self._admission.upload(site, chunk.bundle_sha256)
                 stored += upload.store_chunk(chunk.object_sha256, chunk.offset, chunk.data)
+            if upload is not None:
+                upload.settle()
             return pb.UploadReply(stored_objects=stored)
 
         return _guarded(context, "upload", answer)
@@ -188,17 +198,26 @@ class ReleaseService(rpc.ReleasesServicer):
             raise SynthwardError("trust.role", f"a {role} called the release service")
         # Asked on every call: a site that is revoked, or enrols again, loses its connections' rights at once.
         check_holds(self._store, name, serial)
+        self._seats.take(name)
+        if not context.add_callback(lambda: self._seats.leave(name)):
+            self._seats.leave(name)  # the call has ended already
         return name
 
 
 def start_services(
-    enrolment: EnrolmentService, releases: ReleaseService, identity: Identity, *, bind: str, ports: tuple[int, int]
+    enrolment: EnrolmentService,
+    releases: ReleaseService,
+    identity: Identity,
+    *,
+    bind: str,
+    ports: tuple[int, int],
+    interceptors: Sequence[grpc.ServerInterceptor[Any, Any]] = (),
 ) -> tuple[grpc.Server, grpc.Server]:
     """Starts both servers on (enrolment, releases) ports. Raises unavailable.port."""
     pair = [(identity.key, identity.certificate)]
     server_tls = grpc.ssl_server_credentials(pair)
     mutual_tls = grpc.ssl_server_credentials(pair, root_certificates=identity.authority, require_client_auth=True)
-    first, second = _server(4), _server(16)
+    first, second = _server(_ENROLMENT_THREADS, interceptors), _server(_RELEASE_THREADS, interceptors)
     rpc.add_EnrolmentServicer_to_server(enrolment, first)  # type: ignore[no-untyped-call]
     rpc.add_ReleasesServicer_to_server(releases, second)  # type: ignore[no-untyped-call]
     for server, credentials, port in ((first, server_tls, ports[0]), (second, mutual_tls, ports[1])):
@@ -216,9 +235,10 @@ def start_services(
     return first, second
 
 
-def _server(workers: int) -> grpc.Server:
+def _server(workers: int, interceptors: Sequence[grpc.ServerInterceptor[Any, Any]]) -> grpc.Server:
     return grpc.server(
         futures.ThreadPoolExecutor(max_workers=workers),
+        interceptors=list(interceptors),
         options=[
             ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
             # A port that another process has must fail, not be shared with it.

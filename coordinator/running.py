@@ -49,7 +49,8 @@ def run_coordinator(home: Home) -> None:
     settings = home.settings()
     for port in (settings.enrolment_port, settings.releases_port, settings.fleet_port):
         check_free(settings.bind, port)
-    check_free("127.0.0.1", settings.flower_port)
+    for port in filter(None, (settings.flower_port, settings.metrics_port)):
+        check_free("127.0.0.1", port)
     renew_server_certificate(home)
     Supervisor(coordinator_children(home)).run()
 

@@ -17,6 +17,7 @@ from coordinator.admission import Admission
 from coordinator.capture import Capture
 from coordinator.checkpoints import Checkpoints
 from coordinator.enrolment import enrol, renew
+from coordinator.metrics import coordinator_registry
 from coordinator.release_service import EnrolmentService, Identity, ReleaseService, Welcome, start_services
 from coordinator.rounds.announce import NO_ANSWER, Delivery, announce
 from coordinator.rounds.flower_run import SuperLink, flower_run, online_nodes, register_node, unregister_nodes
@@ -27,6 +28,7 @@ from shared.errors import SynthwardError
 from shared.identity import CertificateAuthority, load_signing_key, public_bytes
 from shared.logs import configure
 from shared.messages import Answer
+from shared.monitoring import MetricsPage
 from shared.settings_files import named
 
 _log = structlog.get_logger("coordinator.service")
@@ -56,6 +58,10 @@ def serve(home: Home) -> None:
     authority = CertificateAuthority.load(home.keys / "ca.key", home.keys / "ca.crt")
     key = load_signing_key(home.keys / "signing.key")
     days = settings.site_certificate_days
+    interceptors, page = [], None
+    if settings.metrics_port:
+        registry, calls = coordinator_registry(home, store)
+        interceptors, page = [calls], MetricsPage(registry, settings.metrics_port)
     welcome = Welcome(public_bytes(key.public_key()), settings.releases_address(), settings.fleet_address())
     servers = start_services(
         EnrolmentService(
@@ -71,6 +77,7 @@ def serve(home: Home) -> None:
         Identity((home.keys / "server.key").read_bytes(), (home.keys / "server.crt").read_bytes(), authority.pem),
         bind=settings.bind,
         ports=(settings.enrolment_port, settings.releases_port),
+        interceptors=interceptors,
     )
     announcer, expelled = Announcer(store), set[bytes]()
     try:
@@ -83,6 +90,8 @@ def serve(home: Home) -> None:
     finally:
         for server in servers:
             server.stop(grace=2.0).wait()
+        if page is not None:
+            page.close()
 
 
 def expel_revoked(home: Home, store: Store, expelled: set[bytes]) -> None:
@@ -108,7 +117,8 @@ class Announcer:
         """Open studies for sites that have not answered, and again for those whose work is not done yet.
 
         now_s: a monotonic clock. A site whose work is queued is asked from time to time, so that a refusal which only
-        its trainer could find (too few patients, images too small) is known here too.
+        its trainer could find (too few patients, images too small) is known here too. One that says of a study that is
+        open that it has closed has a clock that is wrong, and is asked again as well.
         """
         deliveries = []
         for published in self._store.studies():
@@ -116,9 +126,10 @@ class Announcer:
                 continue
             answers = self._store.deliveries(published.sha256)
             for site in self._store.sites():
-                state, _ = answers.get(site.name, ("waiting", ""))
+                state, code = answers.get(site.name, ("waiting", ""))
                 last = self._asked.get((published.sha256, site.name), -_ASK_AGAIN_S)
-                again = state == "queued" and now_s - last >= _ASK_AGAIN_S
+                unfinished = state == "queued" or code == "policy.expired"
+                again = unfinished and now_s - last >= _ASK_AGAIN_S
                 if site.state == "active" and (state == "waiting" or again):
                     deliveries.append(
                         Delivery(site.name, site.node_id, published.sha256, published.payload, published.signature)

@@ -37,6 +37,7 @@ class Settings(FileSettings):
     objects_url: str = ""
     capture: str = ""
     encoder_weights: str = ""
+    metrics_port: int = Field(default=0, ge=0, le=65535)
 
     def releases_address(self) -> str:
         """host:port at which sites find the release service."""
@@ -61,6 +62,7 @@ COMMENTS = {
     "database_url": "SQLAlchemy URL. Empty: SQLite in this folder.",
     "objects_url": "fsspec URL of the object store. Empty: objects/ in this folder.",
     "encoder_weights": "A safetensors file of the evaluation's encoder, where a study names its digest. Empty: none.",
+    "metrics_port": "Loopback port with figures for Prometheus, under /metrics. 0: none.",
     "capture": "A folder that gets a copy of every byte that sites send, for an audit. Empty: none.",
 }
 

@@ -3,7 +3,7 @@
 # constraints.txt, and their SHA-256.
 #
 #   deploy/wheelhouse.sh FOLDER                             Synthward and all that it depends on
-#   deploy/wheelhouse.sh FOLDER synthward 'psycopg[binary]' s3fs     the same with a coordinator's drivers
+#   deploy/wheelhouse.sh FOLDER 'synthward[postgres,s3]'    the same with a coordinator's drivers
 #
 # Run it on a machine with internet, the same processor and the same Python (PYTHON=python3.12 names another). Where to
 # fetch from is pip's own setting (PIP_INDEX_URL); torch for processors alone is smaller, from PyTorch's own index.

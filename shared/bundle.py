@@ -84,7 +84,8 @@ class Manifest(Document):
     software: str = Field(pattern=r"^synthward/[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}$")
     privacy: PrivacyStatement
     audit: AuditSummary
-    pairs: tuple[PairEntry, ...] = Field(min_length=1, max_length=100_000)
+    # fail_fast: of a hundred thousand entries, the first that is wrong is enough.
+    pairs: tuple[PairEntry, ...] = Field(min_length=1, max_length=100_000, fail_fast=True)
 
     @model_validator(mode="after")
     def _sorted_and_once(self) -> Manifest:
@@ -138,6 +139,8 @@ def check_object(data: bytes, manifest: Manifest, *, as_mask: bool) -> None:
         raise SynthwardError("pairs.shape", f"an object has shape {pixels.shape}, the manifest states {expected}")
     if as_mask:
         check_mask(pixels)
+        if pixels.min() == pixels.max():  # screening lets none of these out: whoever sends one has not screened
+            raise SynthwardError("pairs.mask-constant", "a mask marks nothing, or everything")
 
 
 def bundle_sha256(manifest: Manifest) -> str:

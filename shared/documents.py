@@ -2,7 +2,8 @@
 
 A signature covers the document's kind as well as its bytes, so that a signed study can never be passed off as a signed
 measurement or receipt. Parsing refuses whatever is not the canonical form of what it says: duplicate keys, other
-spellings of a number, unknown fields.
+spellings of a number, unknown fields. It is bounded in memory and time whatever the bytes are: a few of them can stand
+for an object of hundreds.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ Kind = Literal[
     "revocation", "revocation-receipt", "revocations", "checkpoint",
 ]  # fmt: skip
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
+# A manifest of 100,000 pairs has five values a pair. Of empty objects, 16 MiB would hold five million.
+MAX_VALUES = 600_000
+MAX_KEYS = 2_000  # of one object
+_TOLD_PLACES = 5
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
@@ -40,13 +45,15 @@ def parse(model: type[ModelT], payload: bytes) -> ModelT:
     """The document in payload. Raises document.malformed or document.not-canonical."""
     if len(payload) > MAX_DOCUMENT_BYTES:
         raise SynthwardError("document.malformed", f"a document of {len(payload)} bytes is over the limit")
+    if sum(payload.count(sign) for sign in (b",", b"[", b"{")) > MAX_VALUES:
+        raise SynthwardError("document.malformed", f"a document of more than {MAX_VALUES} values is over the limit")
     try:
         document = model.model_validate(json.loads(payload, object_pairs_hook=_no_duplicates))
         spelled = canonical(document)  # may refuse too: a number beyond what JSON holds exactly
     except (ValueError, RecursionError) as error:
         # A validation error quotes its input; on a wire that would be somebody else's text, so only places are told.
         places = (
-            "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors()[:5])
+            "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors()[:_TOLD_PLACES])
             if isinstance(error, ValidationError)
             else type(error).__name__
         )
@@ -83,7 +90,9 @@ def _covered(kind: Kind, payload: bytes) -> bytes:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) != len(keys):
+    if len(pairs) > MAX_KEYS:  # each that is not of the schema would be an error of its own
+        raise ValueError("an object has too many keys")
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
         raise ValueError("a key stands twice")
-    return dict(pairs)
+    return unique

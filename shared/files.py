@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from shared.errors import SynthwardError
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Writes data so that path holds all of it or what it held before. Raises storage.full when there is no room."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # One for each writer: of two that write the same file at once, either may be last, and neither sees half of it.
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.partial")
     with room_for(path):
         try:
             _write(partial, data, mode, os.O_TRUNC)
@@ -51,7 +53,8 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _sync_file(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Flushes a file's bytes."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -76,7 +79,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
             partial.mkdir(parents=True)
             yield partial
             for member in partial.rglob("*"):
-                sync_folder(member) if member.is_dir() else _sync_file(member)
+                sync_folder(member) if member.is_dir() else sync_file(member)
             sync_folder(partial)
             partial.rename(path)
             sync_folder(path.parent)

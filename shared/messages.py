@@ -23,7 +23,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from shared.documents import parse
+from shared.documents import MAX_DOCUMENT_BYTES, parse
 from shared.errors import CODES, SynthwardError
 from shared.findings import Comparison, Distribution
 from shared.metrics import NAMES, Metrics
@@ -129,6 +129,8 @@ def read_request(content: RecordDict) -> tuple[bytes, bytes]:
     document, signature = record.get("document"), record.get("signature")
     if not isinstance(document, bytes) or not isinstance(signature, bytes) or len(signature) != 64:
         raise _malformed("the message holds no signed document")
+    if len(document) > MAX_DOCUMENT_BYTES:  # before anybody hashes it
+        raise _malformed("the message holds a document that is over the limit")
     return document, signature
 
 
@@ -144,7 +146,7 @@ def read_arrays(
         arrays = {name: array.numpy() for name, array in record.items()}
         if not all(isinstance(array, np.ndarray) for array in arrays.values()):  # an npz comes as something else
             raise TypeError("not an array")
-    except (TypeError, ValueError, OSError) as error:
+    except Exception as error:  # numpy may raise anything on a hostile header: it asks for its memory at once
         raise refuse("what the message brings is not arrays") from error
     return arrays
 

@@ -25,6 +25,7 @@ MAX_PNG_BYTES = 8 * 1024 * 1024
 MAX_SIDE_PX = 4096
 SYNTHETIC_MARK = "https://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_LEAST_CHUNK_BYTES = 16 * 1024  # of pixels, but for the last: an encoder writes 64 KiB or more
 
 Pixels = NDArray[np.uint8]
 Item = TypeVar("Item")
@@ -89,7 +90,8 @@ def encode_png(pixels: Pixels) -> bytes:
 def decode_png(data: bytes, *, max_side_px: int = MAX_SIDE_PX) -> Pixels:
     """Pixels of a canonical PNG: uint8 [H, W] or [H, W, 3].
 
-    The header's size is checked before a pixel is decoded, so that a small file cannot ask for gigabytes.
+    The header's size and the chunks are checked before a pixel is decoded, so that a small file cannot ask for
+    gigabytes, nor a large one keep the decoder busy.
     Raises SynthwardError (pairs.not-png, pairs.too-large, pairs.not-canonical).
     """
     if len(data) > MAX_PNG_BYTES:
@@ -101,6 +103,7 @@ def decode_png(data: bytes, *, max_side_px: int = MAX_SIDE_PX) -> Pixels:
         raise SynthwardError("pairs.too-large", f"a PNG states {width} x {height} pixels; the limit is {max_side_px}")
     if depth != 8 or colour not in (0, 2):
         raise SynthwardError("pairs.not-canonical", "a PNG is neither 8-bit grey nor 8-bit RGB")
+    _check_chunks(data)
     try:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             pixels: Pixels = np.asarray(image)
@@ -114,6 +117,23 @@ def decode_png(data: bytes, *, max_side_px: int = MAX_SIDE_PX) -> Pixels:
             do="encode pairs with shared.pairs.encode_png of the same Synthward version",
         )
     return pixels
+
+
+def _check_chunks(data: bytes) -> None:
+    """Raises pairs.not-png or pairs.not-canonical unless the chunks are one header, the mark, pixels and an end.
+
+    A second header would set another size than the one that was checked; of empty chunks, 8 MiB hold 700,000.
+    """
+    kinds: list[bytes] = []
+    at, most = len(_PNG_SIGNATURE), 4 + len(data) // _LEAST_CHUNK_BYTES
+    while kinds[-1:] != [b"IEND"] and len(kinds) <= most:
+        if at + 12 > len(data):
+            raise SynthwardError("pairs.not-png", "a PNG ends within a chunk, or has no end")
+        length, kind = struct.unpack_from(">I4s", data, at)
+        kinds.append(kind)
+        at += 12 + length
+    if kinds[:2] != [b"IHDR", b"tEXt"] or set(kinds[2:-1]) != {b"IDAT"} or at != len(data):
+        raise SynthwardError("pairs.not-canonical", "a PNG holds more than a header, our mark, pixels and an end")
 
 
 def check_mask(mask: Pixels) -> None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 # Names that become file names or keys somewhere: short, lower case, no separators, no dots.
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Channels = Annotated[int, Field(ge=1, le=1024)]
 StyleKind = Literal["none", "moments", "sliced", "gatys"]
 Encoder = Literal["tu-tf_efficientnet_lite0", "resnet18", "resnet34", "resnet50", "se_resnext50_32x4d"]
 StyleSource = Literal["none", "own", "cohort", "public", "stored"]
@@ -162,7 +163,7 @@ class EvaluationSpec(Document):
     distances: bool = True
     encoder: Encoder = "tu-tf_efficientnet_lite0"
     encoder_weights: Literal["package", "none"] | Sha256 = "package"
-    decoder_channels: tuple[int, int, int, int, int] = (64, 48, 32, 16, 8)
+    decoder_channels: tuple[Channels, Channels, Channels, Channels, Channels] = (64, 48, 32, 16, 8)
     steps: int = Field(default=200, ge=2, le=20_000)
     batch_size: int = Field(default=16, ge=2, le=256, multiple_of=2)
     learning_rate: float = Field(default=2e-3, gt=0.0, le=0.1)

@@ -49,7 +49,8 @@ def site_children(home: Home) -> list[Child]:
 def run_site(home: Home) -> None:
     """Runs until SIGTERM or Ctrl-C. Raises before anything starts when settings, policy or port are wrong."""
     _check_stewards(home)
-    check_free("127.0.0.1", home.settings().node_port)
+    for port in filter(None, (home.settings().node_port, home.settings().metrics_port)):
+        check_free("127.0.0.1", port)
     Supervisor(site_children(home)).run()
 
 

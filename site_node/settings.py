@@ -42,6 +42,7 @@ class Settings(FileSettings):
     review_host: str = ""
     review_proxy: str = "127.0.0.1"
     review_user_header: str = Field(default="", pattern=r"^[A-Za-z0-9-]*$")
+    metrics_port: int = Field(default=0, ge=0, le=65535)
 
 
 class Membership(Document):
@@ -73,6 +74,7 @@ SETTINGS_COMMENTS = {
     "review_host": "Behind a proxy: the host in the address that stewards open, with its port if it has one.",
     "review_proxy": "Behind a proxy: its address; requests from any other are refused. Empty: any.",
     "review_user_header": "Behind a proxy: the header that names the steward it has signed in. Empty: passwords.",
+    "metrics_port": "Loopback port on which the link has figures for Prometheus, under /metrics. 0: none.",
 }
 
 

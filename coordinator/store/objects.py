@@ -1,4 +1,7 @@
-"""The object store: accepted PNGs by their SHA-256, on any fsspec file system (a folder by default)."""
+"""The object store: accepted PNGs by their SHA-256, in a folder (the default) or in S3, by fsspec.
+
+S3's credentials, region and endpoint come from AWS's own variables or files; the bucket is there before the first put.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 import fsspec
 
 from shared.errors import SynthwardError
-from shared.files import write_atomic
+from shared.files import room_for, sync_folder, write_atomic
 from shared.pairs import sha256_hex
 
 
@@ -18,21 +21,31 @@ class ObjectStore:
     def __init__(self, url: str) -> None:
         """url: an fsspec URL, for example file:///srv/synthward/objects or s3://bucket/prefix."""
         self._fs: Any
-        self._fs, self._root = fsspec.core.url_to_fs(url, auto_mkdir=True)
+        # Each store asks the service itself: a listing that somebody remembers may name what is gone since.
+        self._fs, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
 
-    def put(self, name: str, data: bytes) -> None:
-        """Stores data under its digest. Raises admission.digest if name is not it."""
-        if sha256_hex(data) != name:
-            raise SynthwardError("admission.digest", f"an object of {len(data)} bytes is not what its name says")
+    def put(self, name: str, data: bytes | Path) -> None:
+        """Stores data under its digest, durably. Raises admission.digest if name is not it.
+
+        data: the bytes, or a flushed file of them that nobody writes to afterwards: it is linked where it can be.
+        """
+        content = data if isinstance(data, bytes) else data.read_bytes()
+        if sha256_hex(content) != name:
+            raise SynthwardError("admission.digest", f"an object of {len(content)} bytes is not what its name says")
         path = self._path(name)
-        if self._fs.exists(path):
+        if "file" not in self._fs.protocol:
+            if not self._fs.exists(path):
+                self._fs.pipe_file(path, content)  # object stores put an object whole or not at all
             return
-        if "file" in self._fs.protocol:
-            # fsspec neither flushes a local file nor moves it into place: a power cut could leave half of one.
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(Path(path), data)
-        else:
-            self._fs.pipe_file(path, data)  # object stores put an object whole or not at all
+        # fsspec neither flushes a local file nor moves it into place: a power cut could leave half of one.
+        place = Path(path)
+        with room_for(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(data, bytes) or not _link(data, place):
+            if not place.exists():
+                write_atomic(place, content)
+            return
+        sync_folder(place.parent)
 
     def get(self, name: str) -> bytes:
         """The object's bytes. Raises storage.damaged when they are gone or changed."""
@@ -49,3 +62,14 @@ class ObjectStore:
     def _path(self, name: str) -> str:
         # Two levels, so that no folder gets a million entries.
         return f"{self._root}/{name[:2]}/{name}.png"
+
+
+def _link(file: Path, place: Path) -> bool:
+    """Makes place another name of the file, or finds it taken; False where the disk is another, or has no links."""
+    try:
+        place.hardlink_to(file)
+    except FileExistsError:
+        pass
+    except OSError:
+        return False
+    return True

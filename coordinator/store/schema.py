@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, Integer, LargeBinary, MetaData, String, Table, UniqueConstraint
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary, MetaData, String, Table, UniqueConstraint
 
 from shared.journal import journal_table
 
@@ -92,15 +92,15 @@ revocations = Table(
 )
 
 # Where the journals of a site ended when it last said so and confirmed what was held before. By certificate too: a
-# site that enrolled again in a new folder has new journals.
+# site that enrolled again in a new folder has new journals. A site may state more entries than 32 bits hold.
 checkpoints = Table(
     "checkpoints",
     metadata,
     Column("site", ForeignKey("sites.name"), primary_key=True),
     Column("certificate_serial", String, primary_key=True),
-    Column("link_entries", Integer, nullable=False),
+    Column("link_entries", BigInteger, nullable=False),
     Column("link_sha256", String(64), nullable=False),
-    Column("trainer_entries", Integer, nullable=False),
+    Column("trainer_entries", BigInteger, nullable=False),
     Column("trainer_sha256", String(64), nullable=False),
     Column("at", String, nullable=False),
 )

@@ -23,6 +23,7 @@ from shared.errors import SynthwardError
 from shared.identity import certificate_key, key_sha256, validity
 from shared.metrics import Metrics
 from shared.study import Arm, Study
+from shared.upgrade import make_tables
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.engine = open_database(url)
-        schema.metadata.create_all(self.engine)
+        make_tables(self.engine, schema.metadata)
         self.reading = reading(self.engine)  # for transactions that change nothing
 
     @contextmanager
@@ -163,16 +164,17 @@ class Store:
 
     def site(self, name: str) -> Site:
         """An enrolled site. Raises site.unknown."""
-        for site in self.sites():
-            if site.name == name:
-                return site
-        raise SynthwardError("site.unknown", f"no site is called {name}")
+        with self.reading.begin() as connection:
+            row = connection.execute(select(schema.sites).where(schema.sites.c.name == name)).first()
+        if row is None:
+            raise SynthwardError("site.unknown", f"no site is called {name}")
+        return _site(row)
 
     def sites(self) -> list[Site]:
         """All enrolled sites by name."""
         with self.reading.begin() as connection:
             rows = connection.execute(select(schema.sites).order_by(schema.sites.c.name)).all()
-        return [Site(r.name, r.state, r.certificate_serial, r.signing_key, r.flower_key, int(r.node_id)) for r in rows]
+        return [_site(row) for row in rows]
 
     # Studies and what sites said of them
 
@@ -356,3 +358,9 @@ class Store:
 
 def _study(row: Row[Any]) -> PublishedStudy:
     return PublishedStudy(row.sha256, bytes(row.payload), bytes(row.signature))
+
+
+def _site(row: Row[Any]) -> Site:
+    return Site(
+        row.name, row.state, row.certificate_serial, bytes(row.signing_key), bytes(row.flower_key), int(row.node_id)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NoReturn
 
 import grpc
@@ -32,9 +33,8 @@ def abort(context: grpc.ServicerContext, error: SynthwardError) -> NoReturn:
 def error_from(call: grpc.RpcError) -> SynthwardError:
     """The error that the other side meant, or unavailable.service when it said nothing that we know."""
     status = call.code() if isinstance(call, grpc.Call) else grpc.StatusCode.UNKNOWN
-    metadata: dict[str, str | bytes] = dict(call.trailing_metadata() or ()) if isinstance(call, grpc.Call) else {}
-    code = str(metadata.get(_CODE_KEY, ""))
-    if code in CODES:
+    code = code_told(call.trailing_metadata()) if isinstance(call, grpc.Call) else ""
+    if code:
         return SynthwardError(code, f"the other side answered: {public_text(code)}")
     return SynthwardError(
         "unavailable.service",
@@ -42,6 +42,12 @@ def error_from(call: grpc.RpcError) -> SynthwardError:
         why="the network, its certificate or the service itself",
         do="nothing is lost: it is tried again; if it lasts, run doctor and compare addresses and certificates",
     )
+
+
+def code_told(trailing_metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
+    """The code of ours with which a call ended; empty where it ended with none that we know."""
+    code = str(dict(trailing_metadata or ()).get(_CODE_KEY, ""))
+    return code if code in CODES else ""
 
 
 def is_worth_retrying(call: Exception) -> bool:

@@ -157,19 +157,23 @@ class Airlock:
 
         take_back(bundle_sha256) takes a sealed one out of the link's hands, and is False when it is too late.
         """
-        check_words(reason)
-        with self._store.reading.begin() as connection:
+        words = check_words(reason)
+        with self._store.engine.begin() as connection:  # from the look to the step, so that no sealing comes in between
             found = standing(connection, self._row(connection, release_id))
-        check_step(policy, found, person, Action.WITHDRAW)
-        if found.state is State.SEALED and not take_back(found.bundle_sha256):
-            self.sent(release_id, actor="link")  # true, only not yet written here: from now on it can be revoked
+            check_step(policy, found, person, Action.WITHDRAW)
+            left = found.state is State.SEALED and not take_back(found.bundle_sha256)
+            if left:  # true, only not yet written here: from now on it can be revoked
+                self._step(connection, release_id, Action.SUBMIT, actor="link")
+            else:
+                self._step(connection, release_id, Action.WITHDRAW, actor=person, detail=words)
+        if left:
             raise SynthwardError(
                 "airlock.state",
                 f"{release_id} is being sent already",
                 why="bytes of it have left",
                 do="revoke it: the coordinator is then told to use it no more",
             )
-        return self._decide(policy, release_id, person, Action.WITHDRAW, reason)
+        return self.release(release_id)
 
     def revoke(self, policy: Policy, release_id: str, person: str, reason: str) -> Release:
         """A steward takes back a release that has left, in whole or in part. The reason stays here.

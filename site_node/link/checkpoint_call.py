@@ -8,7 +8,7 @@ import structlog
 
 from shared.checkpoint import Checkpoint
 from shared.documents import parse, verify
-from shared.errors import SynthwardError
+from shared.errors import ExitCode, SynthwardError
 from shared.identity import public_key
 from shared.wire import synthward_pb2 as pb
 from shared.wire import synthward_pb2_grpc as rpc
@@ -47,6 +47,8 @@ class CheckpointCall:
             _log.warning("no-checkpoint", code=code)
             return False
         except SynthwardError as error:
+            if error.exit_code is ExitCode.STORAGE:
+                raise  # our own disk or database, not what came
             # A checkpoint that does not verify: whoever answered is not our coordinator.
             self._queue.record("link", "checkpoint-refused", self._site, error.code)
             return False

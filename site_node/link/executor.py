@@ -24,6 +24,7 @@ from flwr.supercore.interceptors import (
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
+from shared.errors import ExitCode, SynthwardError
 from site_node.jobs import Queue
 
 TASK_TYPES = ("flwr-clientapp",)
@@ -56,6 +57,11 @@ class Executor:
                     if reachable:
                         _log.warning("node-unreachable", error=type(error).__name__)
                     reachable = False
+                except SynthwardError as error:
+                    if error.exit_code is not ExitCode.STORAGE:
+                        raise
+                    # No room, or somebody holds the queue: the coordinator asks again.
+                    _log.warning("put-off", code=error.code)
                 stop.wait(_POLL_S)
 
     def _execute(self, token: str) -> None:
@@ -65,7 +71,7 @@ class Executor:
             context, status, details = None, SubStatus.FAILED, "the site's client failed"
             try:
                 message, context, _run, _archive = pull_task_input(c.value)
-                reply = self._reply(message, context)
+                reply = self.answer(message, context)
                 self._queue.count_egress(f"flower:{message.metadata.message_type}", _size(reply))
                 push_message(c.value, reply, context)
                 status, details = SubStatus.COMPLETED, ""
@@ -74,12 +80,14 @@ class Executor:
                 if heartbeat.is_running:
                     heartbeat.stop()
 
-    def _reply(self, message: Message, context: object) -> Message:
+    def answer(self, message: Message, context: object) -> Message:
+        """What the installed client says to a message; an error without a text where it has nothing to say."""
         try:
             return self._app(message=message, context=context)  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001
             # What went wrong stays in our log: its text may name a file. The other side learns that it did.
             _log.exception("client-failed", error=type(error).__name__)
+            self._queue.record("coordinator", "message-refused", "", "internal")
             return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason="internal"), reply_to=message)
 
     def _client(self, interceptor: SuperExecAuthHttpInterceptor | RuntimeTokenHttpInterceptor) -> _Closing:

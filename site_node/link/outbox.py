@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -31,6 +32,7 @@ CHUNK_BYTES = 64 * 1024
 _CALL_TIMEOUT_S = 60.0
 _UPLOAD_TIMEOUT_S = 6 * 3600.0
 _FINISH_TIMEOUT_S = 1800.0
+_CLOSED = "policy.expired"
 _log = structlog.get_logger("site.outbox")
 
 
@@ -56,12 +58,14 @@ class Outbox:
         except grpc.RpcError as call:
             error = error_from(call)
             note_standing(self._queue, error.code)
-            if not _is_final(error):
+            if not _is_final(error) or (error.code == _CLOSED and not self._has_closed(sha256)):
                 _log.warning("not-sent", bundle=sha256, code=error.code)
                 return False
             self._queue.settle(sha256, "refused", code=error.code, receipt=b"", signature=b"")
             return True
         except SynthwardError as error:
+            if error.exit_code is ExitCode.STORAGE:
+                raise  # our own disk or database, not what came
             # A receipt that does not verify: whoever answered is not our coordinator.
             self._queue.record("link", "receipt-refused", sha256, error.code)
             return False
@@ -87,6 +91,12 @@ class Outbox:
         self._queue.count_egress("bundle", finish.ByteSize())
         reply = self._stub.Finish(finish, timeout=_FINISH_TIMEOUT_S)
         return self._checked(reply.receipt, manifest)
+
+    def _has_closed(self, sha256: str) -> bool:
+        """Whether the bundle's study has closed by our clock too: while it has not, one of two clocks is wrong."""
+        manifest = parse(Manifest, (self._home.outbox / sha256 / "manifest.json").read_bytes())
+        closes = {known: study.closes for known, study in self._queue.studies()}.get(manifest.study_sha256)
+        return closes is None or datetime.now(UTC) >= closes
 
     def _checked(self, receipt: pb.SignedReceipt, manifest: Manifest) -> tuple[bytes, bytes]:
         check_receipt(self._coordinator_key, manifest, receipt.payload, receipt.signature)

@@ -6,7 +6,7 @@ import grpc
 import stamina
 import structlog
 
-from shared.errors import SynthwardError
+from shared.errors import ExitCode, SynthwardError
 from shared.identity import public_key
 from shared.revocation import check_receipt
 from shared.wire import synthward_pb2 as pb
@@ -48,6 +48,8 @@ class TakeBack:
             code = error_from(call).code
             note_standing(self._queue, code)
         except SynthwardError as error:
+            if error.exit_code is ExitCode.STORAGE:
+                raise  # our own disk or database, not what came
             # A receipt that does not verify: whoever answered is not our coordinator.
             code = error.code
             self._queue.record("link", "receipt-refused", sha256, code)

@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from shared.bundle import Manifest
-from shared.errors import SynthwardError
+from shared.errors import ExitCode, SynthwardError
 from shared.identity import load_signing_key, public_key
 from shared.logs import configure
 from shared.release import State
@@ -46,24 +46,49 @@ def serve(home: Home) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         queue, store = Queue(home.exchange), PrivateStore(home.private)
         queue.requeue_running()
-        child: Child | None = None
-        looked_at = float("-inf")
+        trainer = Trainer(home, queue, store)
         try:
             while not stop.wait(_POLL_S):
-                settle_releases(home, store, queue)
-                publish(queue, store)
-                if child is None and time.monotonic() - looked_at >= _EXPIRY_EVERY_S:
-                    looked_at = time.monotonic()
-                    delete_expired(store, read_policy(home.policy_file).keep_generators_days)
-                if child is not None and not child.running():
-                    child = None
-                    queue.requeue_running()  # a job that ended has written so; one that died is still "running"
-                if child is None and (job := queue.claim()) is not None:
-                    child = job_process(home, job.job_id)
-                    child.start()
+                try:
+                    trainer.turn()
+                except SynthwardError as error:
+                    if error.exit_code is not ExitCode.STORAGE:
+                        raise
+                    # No room, or a database that another program holds: the next turn does what this one could not,
+                    # and a job that trains meanwhile is not to be ended for it.
+                    _log.error("turn-put-off", code=error.code)
         finally:
-            if child is not None:
-                child.stop()
+            trainer.stop()
+
+
+class Trainer:
+    """What the trainer does, turn by turn, with one job at most beside it."""
+
+    def __init__(self, home: Home, queue: Queue, store: PrivateStore) -> None:
+        self._home = home
+        self._queue = queue
+        self._store = store
+        self._child: Child | None = None
+        self._looked_at = float("-inf")
+
+    def turn(self) -> None:
+        """Everything that is due now; safe to break off anywhere and to repeat. Raises storage.*."""
+        settle_releases(self._home, self._store, self._queue)
+        publish(self._queue, self._store)
+        if self._child is None and time.monotonic() - self._looked_at >= _EXPIRY_EVERY_S:
+            self._looked_at = time.monotonic()
+            delete_expired(self._store, read_policy(self._home.policy_file).keep_generators_days)
+        if self._child is not None and not self._child.running():
+            self._queue.requeue_running()  # a job that ended has written so; one that died is still "running"
+            self._child = None
+        if self._child is None and (job := self._queue.claim()) is not None:
+            self._child = job_process(self._home, job.job_id)
+            self._child.start()
+
+    def stop(self) -> None:
+        """Ends the job that runs, if one does; it is taken up again at the next start."""
+        if self._child is not None:
+            self._child.stop()
 
 
 def job_process(home: Home, job_id: str) -> Child:

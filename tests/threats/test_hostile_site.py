@@ -203,7 +203,7 @@ def test_an_unknown_study_is_refused(coordinator: Coordinator, study: Study, sit
 def test_a_closed_study_is_refused(coordinator: Coordinator, site: Home) -> None:
     past = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
     closed = coordinator.publish(small_study(study_id="closed", closes=past))
-    with caller(site) as north, refused("admission.study"):
+    with caller(site) as north, refused("policy.expired"):
         north.begin_sealed(site, honest(closed)[0])
 
 

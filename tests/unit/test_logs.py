@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+import threading
+from pathlib import Path
 
 import pytest
 import structlog
@@ -14,7 +17,9 @@ CANARY = "Mrs_Canary_polyp_017.png"
 
 @pytest.fixture(autouse=True)
 def _restored() -> object:
+    hooks = sys.excepthook, threading.excepthook
     yield
+    sys.excepthook, threading.excepthook = hooks
     structlog.reset_defaults()
 
 
@@ -37,3 +42,27 @@ def test_an_exception_is_told_by_its_place_and_never_by_its_text(capsys: pytest.
     assert line["error"] == "FileNotFoundError"
     assert line["trace"][-1].startswith("test_logs.py:")
     assert CANARY not in written
+
+
+def test_a_thread_that_dies_is_told_by_its_place_and_never_by_its_exceptions_text(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure()
+    thread = threading.Thread(target=Path(CANARY).read_bytes)
+    thread.start()
+    thread.join()
+    written = capsys.readouterr().err
+    line = json.loads(written)
+    assert (line["event"], line["error"]) == ("died", "FileNotFoundError")
+    assert line["trace"][-1].startswith("pathlib.py:")
+    assert CANARY not in written
+
+
+def test_a_process_that_dies_is_told_in_the_same_way(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    error = FileNotFoundError(CANARY)
+    sys.excepthook(FileNotFoundError, error, error.__traceback__)
+    sys.excepthook(SystemExit, SystemExit(1), None)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["error"] == "FileNotFoundError"
+    assert CANARY not in line

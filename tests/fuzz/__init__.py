@@ -1,0 +1,1 @@
+"""Fuzzing of everything that reads bytes of another party. `make fuzz MINUTES=10`; the corpus is replayed by pytest."""
