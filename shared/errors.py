@@ -142,6 +142,8 @@ CODES: dict[str, Code] = {
     "style.images-refused": Code(ExitCode.INPUT, "the site's public images for style cannot be used"),
     "style.moments": Code(ExitCode.STATE, "the site has no stored moments that fit this style"),
     # Training.
+    "job.unknown": Code(ExitCode.USAGE, "there is no such job"),
+    "job.state": Code(ExitCode.STATE, "this job did not fail"),
     "training.diverged": Code(ExitCode.INTERNAL, "a network's training diverged"),
     "training.none": Code(ExitCode.INPUT, "no training case could be fitted"),
     "training.too-few": Code(ExitCode.STATE, "there are too few training cases for a generator of the cohort"),

@@ -196,6 +196,20 @@ def status(
         emit(found, json.dumps(found, indent=2, default=str), as_json=as_json)
 
 
+@app.command()
+def retry(
+    job: Annotated[str, typer.Argument(help="The job's name, as status shows it.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Takes up a job that failed, after what stood in its way is gone: a full disk, a missing device, a damaged file."""
+    with errors(as_json=as_json):
+        from site_node.jobs import Queue
+
+        Queue(Home(home).ready().exchange).retry(job, actor="administrator")
+        emit({"job": job, "state": "queued"}, f"{job} is queued again", as_json=as_json)
+
+
 add_release_commands(app)  # here, since the help lists commands in the order in which they are added
 app.command("export")(export)
 app.command("receipts")(receipts)

@@ -164,6 +164,23 @@ class Queue:
             )
         return self.job(row.job_id)
 
+    def retry(self, job_id: str, *, actor: str) -> None:
+        """Queues a job that failed once more, with all its attempts. Raises job.unknown or job.state."""
+        with self.engine.begin() as connection:
+            row = connection.execute(select(tables.jobs).where(tables.jobs.c.job_id == job_id)).first()
+            if row is None:
+                raise SynthwardError("job.unknown", f"no job is called {job_id}", do="see: synthward-site status")
+            if row.state != JobState.FAILED.value:
+                raise SynthwardError(
+                    "job.state",
+                    f"{job_id} is {row.state}",
+                    why="only what failed here is tried again; what the policy refused would be refused again",
+                    do="wait for it, or change the policy and have the study published anew",
+                )
+            values = {"state": JobState.QUEUED.value, "attempts": 0, "code": ""}
+            connection.execute(tables.jobs.update().where(tables.jobs.c.job_id == job_id).values(**values))
+            self._journal(connection, actor, "job-retried", job_id)
+
     def requeue_running(self) -> int:
         """Takes up what a dead trainer left running; gives up on a job that died MAX_ATTEMPTS times. How many."""
         with self.engine.begin() as connection:

@@ -113,6 +113,32 @@ def test_a_restart_leaves_jobs_that_ended_or_wait_alone(queue: Queue) -> None:
     assert [job.state for job in queue.jobs()] == [*ends, JobState.QUEUED]
 
 
+def test_a_job_that_failed_is_taken_up_again_when_somebody_asks_for_it(queue: Queue, tmp_path: Path) -> None:
+    queue.take_study(STUDY)
+    job = claimed(queue)
+    queue.end(job.job_id, JobState.FAILED, code="storage.full")
+    assert queue.claim() is None
+    queue.retry(job.job_id, actor="administrator")
+    again = claimed(Queue(tmp_path))
+    assert (again.job_id, again.attempts, again.code) == (job.job_id, 1, "")
+    assert queue.journal()[-1].action == "job-retried"
+
+
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.RUNNING, JobState.DONE, JobState.REFUSED])
+def test_only_what_failed_here_is_tried_again(queue: Queue, state: JobState) -> None:
+    queue.take_study(STUDY)
+    (job,) = queue.jobs()
+    if state is not JobState.QUEUED:
+        claimed(queue)
+    if state in (JobState.DONE, JobState.REFUSED):
+        queue.end(job.job_id, state)
+    with refused("job.state"):
+        queue.retry(job.job_id, actor="administrator")
+    with refused("job.unknown"):
+        queue.retry("release-of-another", actor="administrator")
+    assert [one.state for one in queue.jobs()] == [state]
+
+
 def test_a_result_is_kept_with_its_job(queue: Queue, tmp_path: Path) -> None:
     queue.add_order("measure-1", JobKind.MEASURE, SHA256, {})
     queue.end(claimed(queue).job_id, JobState.DONE, result={"patients": 7})
