@@ -202,7 +202,7 @@ def retry(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Takes up a job that failed, after what stood in its way is gone: a full disk, a missing device, a damaged file."""
+    """Takes up a job that failed, once what stood in its way is gone: a full disk, a missing device."""
     with errors(as_json=as_json):
         from site_node.jobs import Queue
 
