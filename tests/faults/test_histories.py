@@ -413,7 +413,7 @@ def test_whatever_happens_each_approved_release_is_accepted_once_and_nothing_els
         study = make_both(template)
 
     chosen = settings(
-        max_examples=30,
+        max_examples=15,
         stateful_step_count=20,
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),

@@ -81,6 +81,7 @@ def test_a_site_that_was_locked_out_goes_on_where_it_was(
     assert beginning(journals[1], site.queue.journal())
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_site_whose_certificate_has_ended_goes_on(tmp_path: Path) -> None:
     with running(Coordinator(tmp_path / "coordinator", certificate_days=0.0)) as coordinator:
         study = coordinator.publish(small_study())
