@@ -14,6 +14,7 @@ from tests.benchmarks.harness import Claim, Row, at_least, at_most, row
 # Before pyplot is there: no display is needed, and none is looked for.
 matplotlib.use("Agg")
 from matplotlib import pyplot
+from matplotlib.ticker import NullLocator
 
 CLAIMED_AT, CLAIMED_CASES = 8.0, 400
 # arm -> the words of its rows and its line; None: a level, without an epsilon.
@@ -115,6 +116,9 @@ def plot(figures: Sequence[Figure], path: Path) -> bool:
                           [max(f.values) - m for f, m in zip(own, medians, strict=True)]]  # fmt: skip
                 axis.errorbar([f.epsilon for f in own], medians, ranges, fmt="o-", color=colour, capsize=3, label=words)
         axis.set(xscale="log", title=f"{cases} cases, {size} px", xlabel="epsilon")
+        axis.set_xticks(sorted({f.epsilon for f in here if f.epsilon > 0}) or [1.0])
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.grid(color="#dddddd", linewidth=0.6)
         axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0.0, -0.14), frameon=False)
     axes[0][0].set_ylabel("IoU of UNet++ on real test cases")
