@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,9 +20,11 @@ from coordinator.settings import Home
 from coordinator.store.certificates import SiteLine, site_lines
 from coordinator.store.figures import bundles_by_state, journal_entries
 from coordinator.store.store import Store
+from shared.errors import SynthwardError
 from shared.identity import validity
+from shared.monitoring import days_until, gauge, gauge_by
 
-_DAY_S = 86_400.0
+_UP = ("synthward_store_up", "Whether the database answers.")
 
 
 def coordinator_registry(home: Home, store: Store) -> tuple[CollectorRegistry, CallMetrics]:
@@ -46,37 +47,25 @@ class StoredFigures(Collector):
         try:
             bundles, entries = bundles_by_state(self._store), journal_entries(self._store)
             lines = site_lines(self._store)
-        except SQLAlchemyError:
-            yield _gauge("synthward_store_up", "Whether the database answers.", 0)
+        except (SQLAlchemyError, SynthwardError):
+            yield gauge(*_UP, 0)
         else:
-            yield _gauge("synthward_store_up", "Whether the database answers.", 1)
-            yield _by("synthward_bundles", "Bundles by state.", "state", bundles)
-            yield _by("synthward_sites", "Sites by state.", "state", Counter(_state(line, now) for line in lines))
-            days = {line.name: _days(line.certificate_ends, now) for line in lines if line.certificate_ends}
-            yield _by("synthward_site_certificate_days", "Days until a site's certificate ends.", "site", days)
-            yield _gauge("synthward_journal_entries", "Entries in the coordinator's journal.", entries)
-        end = validity((self._home.keys / "server.crt").read_bytes()).end
-        left = (end - now).total_seconds() / _DAY_S
-        yield _gauge("synthward_server_certificate_days", "Days until the server certificate ends.", left)
+            yield gauge(*_UP, 1)
+            yield gauge_by("synthward_bundles", "Bundles by state.", "state", bundles)
+            yield gauge_by("synthward_sites", "Sites by state.", "state", Counter(_state(line, now) for line in lines))
+            days = {line.name: _days(line, now) for line in lines if line.certificate_ends}
+            yield gauge_by("synthward_site_certificate_days", "Days until a site's certificate ends.", "site", days)
+            yield gauge("synthward_journal_entries", "Entries in the coordinator's journal.", entries)
+        left = days_until(validity((self._home.keys / "server.crt").read_bytes()).end, now)
+        yield gauge("synthward_server_certificate_days", "Days until the server certificate ends.", left)
         free = shutil.disk_usage(self._home.path).free
-        yield _gauge("synthward_disk_free_bytes", "Room on the disk of the coordinator's folder.", free)
+        yield gauge("synthward_disk_free_bytes", "Room on the disk of the coordinator's folder.", free)
 
 
 def _state(line: SiteLine, now: datetime) -> str:
-    ended = bool(line.certificate_ends) and _days(line.certificate_ends, now) <= 0
+    ended = bool(line.certificate_ends) and _days(line, now) <= 0
     return "expired" if line.state == "active" and ended else line.state
 
 
-def _days(ends: str, now: datetime) -> float:
-    return (datetime.fromisoformat(ends) - now).total_seconds() / _DAY_S
-
-
-def _gauge(name: str, meaning: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, meaning, value=value)
-
-
-def _by(name: str, meaning: str, label: str, values: dict[str, float] | Counter[str] | dict[str, int]) -> Metric:
-    family = GaugeMetricFamily(name, meaning, labels=[label])
-    for value, figure in values.items():
-        family.add_metric([value], figure)
-    return family
+def _days(line: SiteLine, now: datetime) -> float:
+    return days_until(datetime.fromisoformat(line.certificate_ends), now)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -38,6 +40,24 @@ LABELS: Mapping[str, frozenset[str] | re.Pattern[str]] = {
     ),
 }
 _TIMEOUT_S = 10.0
+
+
+def gauge(name: str, meaning: str, value: float) -> Metric:
+    """A figure of one value."""
+    return GaugeMetricFamily(name, meaning, value=value)
+
+
+def gauge_by(name: str, meaning: str, label: str, values: Mapping[str, float]) -> Metric:
+    """A figure of a value for each value of a label."""
+    family = GaugeMetricFamily(name, meaning, labels=[label])
+    for value, figure in values.items():
+        family.add_metric([value], figure)
+    return family
+
+
+def days_until(end: datetime, now: datetime) -> float:
+    """Days from now; less than 0 when it is over."""
+    return (end - now) / timedelta(days=1)
 
 
 class AllowedOnly(Collector):

@@ -98,7 +98,7 @@ class Queue:
                 connection.execute(
                     tables.studies.insert().values(sha256=sha256, study_id=study.study_id, payload=payload, at=_now())
                 )
-                self._add_job(connection, f"release-{sha256[:16]}", JobKind.RELEASE, sha256, {})
+                self._add_job(connection, _release_job_id(sha256), JobKind.RELEASE, sha256, {})
                 self._journal(connection, "coordinator", "study-taken", study.study_id)
         return sha256
 
@@ -140,6 +140,10 @@ class Queue:
         with self.reading.begin() as connection:
             row = connection.execute(select(tables.jobs).where(tables.jobs.c.job_id == job_id)).first()
         return None if row is None else _job(row)
+
+    def release_job(self, study_sha256: str) -> Job | None:
+        """The job that makes a study's release, if the study was taken."""
+        return self.job(_release_job_id(study_sha256))
 
     def jobs(self) -> list[Job]:
         """All jobs, oldest first."""
@@ -295,6 +299,10 @@ class Queue:
             return {
                 row.kind: row.bytes for row in connection.execute(select(tables.egress).order_by(tables.egress.c.kind))
             }
+
+
+def _release_job_id(study_sha256: str) -> str:
+    return f"release-{study_sha256[:16]}"
 
 
 def _job(row: Row[Any]) -> Job:

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.errors import SynthwardError
-from shared.monitoring import OK
+from shared.monitoring import OK, days_until, gauge, gauge_by
 from site_node.certificate import read_identity
 from site_node.jobs import Queue
 from site_node.metrics_contact import Contact
@@ -27,7 +27,7 @@ from site_node.standing import read_standing
 
 _OUTBOX = ("waiting", "sending", "accepted", "refused", "withdrawn", "revoked")
 _SENT = ("enrolment", "renewal", "bundle", "revocation", "checkpoint")
-_DAY_S = 86_400.0
+_UP = ("synthward_queue_up", "Whether the queue's database answers.")
 
 
 def site_registry(home: Home, queue: Queue, contact: Contact) -> CollectorRegistry:
@@ -49,41 +49,34 @@ class SiteFigures(Collector):
         """Gauges. What cannot be read is absent, and the rest is there."""
         try:
             yield from self._of_queue()
-        except SQLAlchemyError:
-            yield GaugeMetricFamily("synthward_queue_up", "Whether the queue's database answers.", value=0)
+        except (SQLAlchemyError, SynthwardError):
+            yield gauge(*_UP, 0)
         else:
-            yield GaugeMetricFamily("synthward_queue_up", "Whether the queue's database answers.", value=1)
+            yield gauge(*_UP, 1)
         try:
-            left = (read_identity(self._home).validity.end - datetime.now(UTC)).total_seconds() / _DAY_S
+            left = days_until(read_identity(self._home).validity.end, datetime.now(UTC))
         except (SynthwardError, PermissionError):
             pass
         else:
-            meaning = "Days until the site's certificate ends."
-            yield GaugeMetricFamily("synthward_certificate_days", meaning, value=left)
+            yield gauge("synthward_certificate_days", "Days until the site's certificate ends.", left)
         meaning = "When the coordinator last answered, in Unix time; 0: not since the link started."
-        yield GaugeMetricFamily("synthward_last_contact_timestamp_seconds", meaning, value=self._contact.at)
+        yield gauge("synthward_last_contact_timestamp_seconds", meaning, self._contact.at)
         free = shutil.disk_usage(self._home.exchange).free
-        yield GaugeMetricFamily("synthward_disk_free_bytes", "Room on the disk of the site's folder.", value=free)
+        yield gauge("synthward_disk_free_bytes", "Room on the disk of the site's folder.", free)
 
     def _of_queue(self) -> Iterator[Metric]:
         jobs = GaugeMetricFamily("synthward_jobs", "Jobs by kind and state.", labels=["kind", "state"])
         for (kind, state), count in Counter((job.kind.value, job.state.value) for job in self._queue.jobs()).items():
             jobs.add_metric([kind, state], count)
         yield jobs
-        bundles = GaugeMetricFamily("synthward_outbox_bundles", "Sealed releases by state.", labels=["state"])
         found = Counter(row.state for row in self._queue.offered(*_OUTBOX))
-        for state in _OUTBOX:
-            bundles.add_metric([state], found[state])
-        yield bundles
+        bundles = {state: found[state] for state in _OUTBOX}
+        yield gauge_by("synthward_outbox_bundles", "Sealed releases by state.", "state", bundles)
         sent: Counter[str] = Counter()
         for kind, size in self._queue.egress().items():
             # The name of a kind of Flower's messages comes from the coordinator: it goes into no label.
             family = kind.partition(":")[0]
             sent[family if family in (*_SENT, "flower") else "other"] += size
-        egress = GaugeMetricFamily("synthward_sent_bytes", "Bytes that left, by kind.", labels=["kind"])
-        for kind, size in sent.items():
-            egress.add_metric([kind], size)
-        yield egress
-        standing = GaugeMetricFamily("synthward_standing", "How the site stands: 1 for the code.", labels=["code"])
-        standing.add_metric([read_standing(self._queue).code or OK], 1)
-        yield standing
+        yield gauge_by("synthward_sent_bytes", "Bytes that left, by kind.", "kind", sent)
+        standing = {read_standing(self._queue).code or OK: 1}
+        yield gauge_by("synthward_standing", "How the site stands: 1 for the code.", "code", standing)

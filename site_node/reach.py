@@ -52,11 +52,11 @@ def resolve(host: str) -> list[str]:
 
 
 def connect(address: str, proxy: str) -> socket.socket:
-    """A TCP connection, through an HTTP proxy by CONNECT where one is named. Raises unavailable.service."""
+    """A TCP connection, by CONNECT through an HTTP proxy where its URL is given. Raises unavailable.service."""
     target = split_address(address)
     if not proxy:
         return _tcp(address, target)
-    parts = urlsplit(proxy if "//" in proxy else f"http://{proxy}")
+    parts = urlsplit(proxy)
     opened = _tcp(f"the proxy {parts.hostname}", (parts.hostname or "", parts.port or 3128))
     try:
         opened.sendall(f"CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n{_credentials(parts)}\r\n".encode())

@@ -17,7 +17,6 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import structlog
 from flwr.app import Context, Message
@@ -38,7 +37,6 @@ from shared.documents import canonical, sign
 from shared.logs import configure
 from shared.messages import Answer
 from shared.orders import MeasurementRequest
-from shared.pairs import Pair
 from shared.study import Study
 from site_node.airlock.accounts import Accounts
 from site_node.airlock.workflow import Airlock
@@ -52,7 +50,7 @@ from site_node.screening.reference import Reference
 from site_node.work.child import main as run_job
 from tests.canaries import FILE, FOLDER, HOSPITAL, PATIENT, TEXT
 from tests.enrolled_site import EnrolledSite
-from tests.helpers import Coordinator, small_study
+from tests.helpers import Coordinator, lesion_pair, small_study
 from tests.memory_grid import MemoryGrid
 from tests.review_page import Page
 from tests.review_site import CHEAP, PASSWORD, ReviewSite
@@ -73,23 +71,13 @@ def hospital_data(folder: Path, *, patients: int = PATIENTS) -> Path:
     exif[0x010E] = TEXT
     rows = []
     for number in range(patients):
-        pair, name = _lesion(number), f"{FILE}_{number:03d}.png"
+        pair, name = lesion_pair(number), f"{FILE}_{number:03d}.png"
         for kind, pixels in (("images", pair.image), ("masks", pair.mask)):
             Image.fromarray(pixels).save(folder / kind / name, pnginfo=told, exif=exif)
         rows.append((name, f"{PATIENT}-{number:03d}"))
     with (folder / "patients.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("image", "patient"), *rows])
     return folder
-
-
-def _lesion(seed: int) -> Pair:
-    """A bright lesion on textured ground: of nobody, and like no other."""
-    random = np.random.default_rng(seed)
-    rows, columns = np.mgrid[0:64, 0:64]
-    lesion = np.hypot(rows - random.integers(20, 44), columns - random.integers(20, 44)) < random.integers(8, 16)
-    ground = np.kron(random.integers(20, 120, (8, 8, 3)), np.ones((8, 8, 1)))
-    image = np.where(lesion[:, :, None], 200, ground) + random.integers(0, 20, (64, 64, 3))
-    return Pair(image.astype(np.uint8), np.where(lesion, 255, 0).astype(np.uint8))
 
 
 @dataclass

@@ -89,6 +89,16 @@ def noise_pair(seed: int, size_px: int = 32, channels: int = 3) -> Pair:
     return Pair(random.integers(0, 256, shape, np.uint8), mask)
 
 
+def lesion_pair(seed: int) -> Pair:
+    """A bright lesion on textured ground: of nobody, and like no other."""
+    random = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:64, 0:64]
+    lesion = np.hypot(rows - random.integers(20, 44), columns - random.integers(20, 44)) < random.integers(8, 16)
+    ground = np.kron(random.integers(20, 120, (8, 8, 3)), np.ones((8, 8, 1)))
+    image = np.where(lesion[:, :, None], 200, ground) + random.integers(0, 20, (64, 64, 3))
+    return Pair(image.astype(np.uint8), np.where(lesion, 255, 0).astype(np.uint8))
+
+
 def png_objects(pairs: Sequence[Pair]) -> tuple[tuple[PairEntry, ...], dict[str, bytes]]:
     """(a manifest's entries, objects by digest) of pairs."""
     made = [entry(pair) for pair in pairs]

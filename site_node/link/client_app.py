@@ -80,14 +80,14 @@ def take_study(home: Home, queue: Queue, content: RecordDict) -> Answer:
     except SynthwardError as error:
         queue.record("coordinator", "study-refused", "", error.code)
         raise
-    job = queue.job(f"release-{sha256[:16]}")
+    job = queue.release_job(sha256)
     return answer_of(job) if job is not None else Answer("queued")
 
 
 def _check_room(queue: Queue, payload: bytes) -> None:
     """Raises policy.studies for one study more than may wait: each is hours of training, and costs nobody a word."""
     waiting = [job for job in queue.jobs() if job.kind is JobKind.RELEASE and job.state is JobState.QUEUED]
-    if len(waiting) >= MOST_WAITING_STUDIES and queue.job(f"release-{sha256_hex(payload)[:16]}") is None:
+    if len(waiting) >= MOST_WAITING_STUDIES and queue.release_job(sha256_hex(payload)) is None:
         raise SynthwardError("policy.studies", f"{len(waiting)} studies wait to be trained already")
 
 

@@ -14,6 +14,7 @@ import grpc
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from sqlalchemy.exc import OperationalError
 
 import coordinator.service
 import site_node.link.service
@@ -24,6 +25,7 @@ from coordinator.running import initialise
 from coordinator.settings import Home as CoordinatorHome
 from coordinator.settings import Settings as CoordinatorSettings
 from coordinator.store.certificates import revoke_site
+from shared.errors import SynthwardError
 from shared.files import write_atomic
 from shared.monitoring import LABELS, AllowedOnly
 from shared.settings_files import to_toml
@@ -136,6 +138,26 @@ def test_a_method_that_there_is_none_of_is_counted_nowhere(tmp_path: Path, monke
             channel.unary_unary(f"/synthward.Releases/{CANARY}")(b"", timeout=20)
         until(lambda: "enrol" in text_of(registry))
     assert CANARY not in generate_latest(registry).decode()
+
+
+@pytest.mark.parametrize(
+    "error", [SynthwardError("storage.busy", "held"), OperationalError("SELECT 1", {}, RuntimeError("gone"))]
+)
+def test_a_database_that_is_held_or_gone_is_told_and_the_rest_is_there(
+    coordinator: Coordinator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    site, home = coordinator.join(tmp_path / "north", "north"), CoordinatorHome(tmp_path / "home")
+    initialise(home, CoordinatorSettings(name="load"))
+    monkeypatch.setattr(Queue, "jobs", fails)
+    monkeypatch.setattr("coordinator.metrics.bundles_by_state", fails)
+    here = figures(text_of(site_registry(site, Queue(site.exchange), Contact())))
+    there = figures(text_of(coordinator_registry(home, coordinator.store)[0]))
+    assert (here["synthward_queue_up"], there["synthward_store_up"]) == (0, 0)
+    assert here["synthward_certificate_days"] > 20
+    assert there["synthward_server_certificate_days"] > 20
 
 
 def test_a_site_is_counted_by_how_it_stands(tmp_path: Path) -> None:

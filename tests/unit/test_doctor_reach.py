@@ -218,4 +218,4 @@ def test_a_proxy_that_does_not_connect_is_told_as_that(answer: bytes) -> None:
         connection.sendall(answer)
 
     with serving(serve) as proxy, refused("unavailable.service"):
-        connect("studies.example.org:7442", proxy)
+        connect("studies.example.org:7442", f"http://{proxy}")

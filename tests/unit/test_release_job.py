@@ -26,7 +26,7 @@ from site_node.screening.screen import Screening
 from site_node.settings import Settings
 from site_node.work.release_job import make_release
 from site_node.work.time_left import TrainingProgress
-from tests.helpers import manifest_of, noise_pair, png_objects, small_study
+from tests.helpers import lesion_pair, manifest_of, noise_pair, png_objects, small_study
 from tests.sites import LENIENT
 
 
@@ -56,16 +56,6 @@ def test_a_job_that_was_killed_after_drafting_leaves_the_draft_alone(tmp_path: P
     assert again.bundle_sha256 == drafted.bundle_sha256
     assert again.state.value == "in_review"
     assert {path.stem for path in folder.iterdir()} == set(objects)
-
-
-def lesion_pair(seed: int) -> Pair:
-    """A bright lesion on textured ground: of nobody, and like no other."""
-    random = np.random.default_rng(seed)
-    rows, columns = np.mgrid[0:64, 0:64]
-    lesion = np.hypot(rows - random.integers(20, 44), columns - random.integers(20, 44)) < random.integers(8, 16)
-    ground = np.kron(random.integers(20, 120, (8, 8, 3)), np.ones((8, 8, 1)))
-    image = np.where(lesion[:, :, None], 200, ground) + random.integers(0, 20, (64, 64, 3))
-    return Pair(image.astype(np.uint8), np.where(lesion, 255, 0).astype(np.uint8))
 
 
 @pytest.fixture
