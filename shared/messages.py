@@ -115,12 +115,17 @@ def read_finding(kind: OrderKind, order: AnyOrder, answer: Answer) -> Comparison
     return found
 
 
-def request(document: bytes, signature: bytes, arrays: Mapping[str, NDArray[Any]] | None = None) -> RecordDict:
-    """A signed document as a message's content, with what it brings."""
+def request(document: bytes, signature: bytes, arrays: ArrayRecord | None = None) -> RecordDict:
+    """A signed document as a message's content, with what it brings; one record of arrays may go with many."""
     content = RecordDict({"request": ConfigRecord({"document": document, "signature": signature})})
     if arrays is not None:
-        content["arrays"] = ArrayRecord({name: Array(value) for name, value in arrays.items()})
+        content["arrays"] = arrays
     return content
+
+
+def array_record(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
+    """Arrays as an order brings them."""
+    return ArrayRecord({name: Array(value) for name, value in arrays.items()})
 
 
 def read_request(content: RecordDict) -> tuple[bytes, bytes]:

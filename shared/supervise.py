@@ -26,12 +26,13 @@ _log = structlog.get_logger("supervise")
 
 @dataclass
 class Child:
-    """One process. command is a fixed argv, never a shell line."""
+    """One process. command is a fixed argv, never a shell line. follows: a child that it is started afresh with."""
 
     name: str
     command: Sequence[str]
     log: Path
     environment: Mapping[str, str] | None = None
+    follows: str = ""
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def start(self) -> None:
@@ -99,8 +100,13 @@ class Supervisor:
         deadline = time.monotonic() + min(30.0, 0.5 * 2.0 ** min(deaths, 6))
         while not self._stopping and time.monotonic() < deadline:
             time.sleep(0.1)
-        if not self._stopping:
-            child.start()
+        if self._stopping:
+            return
+        followers = [other for other in self._children if other.follows == child.name]
+        for follower in followers:
+            follower.stop()
+        for each in (child, *followers):
+            each.start()
 
     def _stop(self, *_: object) -> None:
         self._stopping = True

@@ -35,7 +35,8 @@ def site_children(home: Home) -> list[Child]:
     """The site's processes, in the order in which they start."""
     environment = outbound(home.settings().proxy, flower_environment(home.flower))
     return [
-        Child(Part.NODE, node_command(home), home.logs / "node.log", environment),
+        # A node that had half a reply from a link which died waits for the rest for ever.
+        Child(Part.NODE, node_command(home), home.logs / "node.log", environment, follows=Part.LINK),
         Child(Part.LINK, [sys.executable, "-m", "site_node.link.service", str(home.path)], home.logs / "link.log",
               environment),
         Child(

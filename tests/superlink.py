@@ -10,12 +10,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from coordinator.rounds.flower_run import online_nodes
+from coordinator.rounds.flower_run import online_nodes, register_node
 from coordinator.running import initialise
 from coordinator.service import superlink
 from coordinator.settings import Home, Settings
 from shared.errors import SynthwardError
 from shared.flower_environment import flower_environment
+from shared.identity import (
+    CertificateAuthority,
+    certificate_request,
+    flower_public_bytes,
+    load_signing_key,
+    new_flower_key,
+    new_tls_key,
+    save_key,
+)
+from site_node.certificate import Identity, key_pem, write_identity
+from site_node.settings import Home as SiteHome
+from site_node.settings import Settings as SiteSettings
+from tests.sites import make_site
 
 
 def free_ports(count: int) -> list[int]:
@@ -50,6 +63,25 @@ def running_superlink(folder: Path) -> Iterator[Home]:
     finally:
         process.terminate()
         process.wait(timeout=20)
+
+
+def connected_site(folder: Path, coordinator: Home) -> tuple[SiteHome, int]:
+    """(a site with all the keys that its link needs, the id of its node, which the SuperLink knows)."""
+    authority = CertificateAuthority.load(coordinator.keys / "ca.key", coordinator.keys / "ca.crt")
+    home = make_site(folder, load_signing_key(coordinator.keys / "signing.key"))
+    tls_key, flower_key = new_tls_key(), new_flower_key()
+    save_key(home.link_keys / "flower.key", flower_key, openssh=True)
+    certificate = authority.site_certificate(certificate_request(tls_key, "north"), "north")
+    write_identity(home, Identity(key_pem(tls_key), certificate))
+    (home.link_keys / "ca.crt").write_bytes(authority.pem)
+    (home.link_keys / "executor.secret").write_bytes(b"s" * 32)
+    (home.link_keys / "flower.pub").write_bytes(flower_public_bytes(flower_key))
+    fleet = f"127.0.0.1:{coordinator.settings().fleet_port}"
+    settings = SiteSettings(node_port=free_ports(1)[0], fleet_address=fleet)
+    home.settings_file.write_text(
+        f'node_port = {settings.node_port}\nfleet_address = "{settings.fleet_address}"\n', encoding="utf-8"
+    )
+    return home, register_node(superlink(coordinator), "north", flower_public_bytes(flower_key))
 
 
 def _answers(home: Home) -> bool:

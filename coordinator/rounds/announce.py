@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from coordinator.rounds.exchange import exchange
+from coordinator.rounds.exchange import Exchange
 from shared.errors import SynthwardError
 from shared.messages import STUDY_MESSAGE, Answer, read_answer, request
 
@@ -35,15 +35,16 @@ def announce(
     grid: Grid, deliveries: Sequence[Delivery], record: Callable[[Delivery, Answer], None], *, timeout_s: float
 ) -> None:
     """Sends studies to the nodes that are there, and records each answer as it comes."""
-    present = set(grid.get_node_ids())
-    waiting = {
-        delivery.node_id: delivery for delivery in deliveries if delivery.node_id in present
-    }  # one study a site and round: a node answers one message at a time
-    messages = [
-        Message(request(d.document, d.signature), d.node_id, STUDY_MESSAGE, ttl=timeout_s) for d in waiting.values()
+    exchange: Exchange[Delivery] = Exchange(grid)
+    present = exchange.free_nodes()
+    # One study a site and round: a node answers one message at a time.
+    waiting = {delivery.node_id: delivery for delivery in deliveries if delivery.node_id in present}
+    questions = [
+        (d, Message(request(d.document, d.signature), d.node_id, STUDY_MESSAGE, ttl=timeout_s))
+        for d in waiting.values()
     ]
-    for node_id, content in exchange(grid, messages, timeout_s=timeout_s):
-        record(waiting[node_id], _read(content))
+    for delivery, content in exchange.ask(questions, patience_s=timeout_s):
+        record(delivery, _read(content))
 
 
 def _read(content: RecordDict | None) -> Answer:

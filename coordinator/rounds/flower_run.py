@@ -154,10 +154,11 @@ def _run(superlink: SuperLink, application: Mapping[str, bytes]) -> Iterator[tup
         yield grid, context_from_proto(task.context)
         status, details = SubStatus.COMPLETED, ""
     finally:
-        with contextlib.suppress(httpx.HTTPError):  # the SuperLink ends a run whose heartbeat stops
-            runtime.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=details))
+        # In this order: with the task its token ends, and a heartbeat would be refused.
         if heartbeat.is_running:
             heartbeat.stop()
+        with contextlib.suppress(httpx.HTTPError):  # the SuperLink ends a run whose heartbeat stops
+            runtime.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=details))
         runtime.close()
         grid.close()
 

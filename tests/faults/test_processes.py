@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from shared.errors import ExitCode
 from shared.identity import new_signing_key
@@ -68,9 +69,12 @@ SUPERVISE = """
 import sys
 from pathlib import Path
 from shared.supervise import Child, Supervisor
-folder = Path(sys.argv[1])
+folder, follows = Path(sys.argv[1]), sys.argv[2:]
 sleeper = [sys.executable, "-c", "import time; time.sleep(600)", str(folder)]
-Supervisor([Child(str(n), sleeper, folder / "log") for n in range(2)]).run()
+names = ["node", "link"]
+Supervisor(
+    [Child(name, [*sleeper, name], folder / "log", follows="link" if name in follows else "") for name in names]
+).run()
 """
 
 
@@ -101,6 +105,23 @@ def test_a_child_that_dies_is_started_again_and_stopped_at_the_end(tmp_path: Pat
     first = {process.pid for process in children(tmp_path)}
     next(iter(children(tmp_path))).kill()
     until(lambda: len({process.pid for process in children(tmp_path)} - first) == 1)
+    supervisor.send_signal(signal.SIGTERM)
+    supervisor.wait(timeout=30)
+    assert children(tmp_path) == []
+
+
+@pytest.mark.parametrize(("killed", "started_afresh"), [("link", {"link", "node"}), ("node", {"node"})])
+def test_a_child_that_follows_another_is_started_afresh_with_it(
+    tmp_path: Path, killed: str, started_afresh: set[str]
+) -> None:
+    supervisor = subprocess.Popen(
+        [sys.executable, "-c", SUPERVISE, str(tmp_path), "node"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    until(lambda: len(children(tmp_path)) == 2)
+    first = {process.cmdline()[-1]: process for process in children(tmp_path)}
+    first[killed].kill()
+    until(lambda: {p.cmdline()[-1] for p in children(tmp_path) if p not in first.values()} == started_afresh)
+    assert {name for name, process in first.items() if process.is_running()} == set(first) - started_afresh
     supervisor.send_signal(signal.SIGTERM)
     supervisor.wait(timeout=30)
     assert children(tmp_path) == []

@@ -8,28 +8,17 @@ import time
 from pathlib import Path
 
 from coordinator.rounds.announce import Delivery, announce
-from coordinator.rounds.flower_run import flower_run, online_nodes, register_node
+from coordinator.rounds.flower_run import flower_run, online_nodes
 from coordinator.service import superlink
 from shared.flower_environment import flower_environment
-from shared.identity import (
-    CertificateAuthority,
-    certificate_request,
-    flower_public_bytes,
-    load_signing_key,
-    new_flower_key,
-    new_tls_key,
-    save_key,
-)
+from shared.identity import load_signing_key
 from shared.messages import Answer
 from shared.pairs import sha256_hex
 from shared.supervise import Child
-from site_node.certificate import Identity, key_pem, write_identity
 from site_node.jobs import Queue
 from site_node.link.node import node_command
-from site_node.settings import Home as SiteHome
-from site_node.settings import Settings
-from tests.sites import make_site, make_study, signed
-from tests.superlink import free_ports, running_superlink
+from tests.sites import make_study, signed
+from tests.superlink import connected_site, running_superlink
 
 _PATIENCE_S = 90.0
 
@@ -53,31 +42,11 @@ clientapp = "evil:app"
     }
 
 
-def connected_site(folder: Path, authority: CertificateAuthority, key_of: Path, fleet_port: int) -> SiteHome:
-    """A site with all the keys that its link needs."""
-    home = make_site(folder, load_signing_key(key_of))
-    tls_key, flower_key = new_tls_key(), new_flower_key()
-    save_key(home.link_keys / "flower.key", flower_key, openssh=True)
-    certificate = authority.site_certificate(certificate_request(tls_key, "north"), "north")
-    write_identity(home, Identity(key_pem(tls_key), certificate))
-    (home.link_keys / "ca.crt").write_bytes(authority.pem)
-    (home.link_keys / "executor.secret").write_bytes(b"s" * 32)
-    (home.link_keys / "flower.pub").write_bytes(flower_public_bytes(flower_key))
-    settings = Settings(node_port=free_ports(1)[0], fleet_address=f"127.0.0.1:{fleet_port}")
-    home.settings_file.write_text(
-        f'node_port = {settings.node_port}\nfleet_address = "{settings.fleet_address}"\n', encoding="utf-8"
-    )
-    return home
-
-
 def test_code_that_the_superlink_pushes_is_never_run_or_unpacked(tmp_path: Path) -> None:
     marker = tmp_path / "it-ran"
     application = hostile_application(marker)
     with running_superlink(tmp_path / "coordinator") as coordinator:
-        authority = CertificateAuthority.load(coordinator.keys / "ca.key", coordinator.keys / "ca.crt")
-        key = coordinator.keys / "signing.key"
-        site = connected_site(tmp_path / "site", authority, key, coordinator.settings().fleet_port)
-        node_id = register_node(superlink(coordinator), "north", (site.link_keys / "flower.pub").read_bytes())
+        site, node_id = connected_site(tmp_path / "site", coordinator)
         environment = flower_environment(site.flower)
         children = [
             Child("node", node_command(site), site.logs / "node.log", environment),
@@ -92,7 +61,7 @@ def test_code_that_the_superlink_pushes_is_never_run_or_unpacked(tmp_path: Path)
             while node_id not in online_nodes(superlink(coordinator)):
                 assert time.monotonic() < deadline, "the node did not connect"
                 time.sleep(0.1)
-            payload, signature = signed(load_signing_key(key), make_study())
+            payload, signature = signed(load_signing_key(coordinator.keys / "signing.key"), make_study())
             delivery = Delivery("north", node_id, sha256_hex(payload), payload, signature)
             with flower_run(superlink(coordinator), application=application) as (grid, _context):
                 announce(grid, [delivery], lambda _d, answer: answers.append(answer), timeout_s=_PATIENCE_S)

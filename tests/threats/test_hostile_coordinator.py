@@ -27,7 +27,17 @@ from hypothesis import strategies as st
 from shared.documents import Kind, canonical, sign
 from shared.errors import SynthwardError
 from shared.identity import new_signing_key, public_bytes
-from shared.messages import ORDERS, Answer, OrderKind, message_type, read_answer, read_arrays, read_request, request
+from shared.messages import (
+    ORDERS,
+    Answer,
+    OrderKind,
+    array_record,
+    message_type,
+    read_answer,
+    read_arrays,
+    read_request,
+    request,
+)
 from shared.orders import MeasurementRequest
 from shared.study import Study
 from site_node.jobs import JobKind, Queue
@@ -365,7 +375,7 @@ def test_names_of_arrays_never_become_names_of_files(home: Home, key: Ed25519Pri
     before = files(home)
     fields = order(sha256, arm="synthetic_pooled", trained_on="pooled", weights_sha256=digest(arrays))
     document = canonical(MeasurementRequest.model_validate(fields))
-    content = request(document, sign(key, "measurement", document), arrays)
+    content = request(document, sign(key, "measurement", document), array_record(arrays))
     assert answered(home, message_type("measurement"), content) == Answer("queued", about="m-1")
     (written,) = files(home).keys() - before.keys()
     assert written == f"exchange/inbox/{digest(arrays)}.safetensors"

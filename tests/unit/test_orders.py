@@ -15,7 +15,7 @@ from shared.documents import canonical, sign
 from shared.errors import SynthwardError
 from shared.findings import ArmFigures, Comparison, Distribution, Gain, Interval, Measure
 from shared.identity import new_signing_key
-from shared.messages import Answer, OrderKind, read_answer, read_finding, request
+from shared.messages import Answer, OrderKind, array_record, read_answer, read_finding, request
 from shared.metrics import NAMES, Metrics
 from shared.orders import ComparisonRequest, DistributionRequest, MeasurementRequest
 from shared.pair_arrays import to_arrays
@@ -74,7 +74,7 @@ def taken(home: Home, key: Ed25519PrivateKey, **evaluation: object) -> str:
 
 def ask(home: Home, key: Ed25519PrivateKey, kind: OrderKind, order: Any, arrays: Any = None) -> Answer:
     payload = canonical(order)
-    content = request(payload, sign(key, kind, payload), arrays)
+    content = request(payload, sign(key, kind, payload), None if arrays is None else array_record(arrays))
     return take_order(home, Queue(home.exchange), kind, content, key.public_key())
 
 
