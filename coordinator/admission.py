@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,15 @@ from sqlalchemy import Row
 
 from coordinator.claims import check_claim
 from coordinator.doubts import LOOKED_AT, masks_are_doubtful
+from coordinator.limits import DEFAULT, Limits
 from coordinator.revoking import check_not_revoked, read_revocation, take_back
 from coordinator.store.objects import ObjectStore
+from coordinator.store.shares import Stated, begin_bundle, coming_in, count_older, free
 from coordinator.store.store import Store
 from shared.bundle import Manifest, PairEntry, Receipt, check_object, object_path
 from shared.documents import canonical, parse, sign, verify
 from shared.errors import ExitCode, SynthwardError
-from shared.files import room_for, sync_file, sync_folder, write_atomic
+from shared.files import delete_folder, durable_folder, room_for, sync_file, sync_folder, write_atomic
 from shared.identity import public_key
 from shared.pairs import Pair, sha256_hex
 from shared.study import Study
@@ -41,6 +43,7 @@ MAX_BUNDLE_BYTES = 64 * 1024**3
 MAX_CHUNK_BYTES = 256 * 1024
 LARGE_BYTES = 1024 * 1024  # of a manifest
 _DECODED_TOGETHER = 4 * (os.cpu_count() or 1)
+CLEARED_AFTER = timedelta(days=1)  # of a study's end, so that nobody is at work on what is deleted
 DOUBT = "doubt-masks"  # the journal's word for a bundle whose masks do not seem to be its images'
 
 
@@ -64,13 +67,21 @@ class Admission:
     """Takes bundles in. `incoming` and `quarantine` are folders of the coordinator's own."""
 
     def __init__(
-        self, store: Store, objects: ObjectStore, key: Ed25519PrivateKey, incoming: Path, quarantine: Path
+        self,
+        store: Store,
+        objects: ObjectStore,
+        key: Ed25519PrivateKey,
+        incoming: Path,
+        quarantine: Path,
+        limits: Limits = DEFAULT,
     ) -> None:
+        count_older(store)
         self._store = store
         self._objects = objects
         self._key = key
         self._incoming = incoming
         self._quarantine = quarantine
+        self._limits = limits
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._large = threading.Lock()  # a large manifest takes ten times its bytes while it is parsed: one at a time
         # Decoding costs more than all the rest together, outside of the interpreter's lock: every core takes part, and
@@ -78,7 +89,10 @@ class Admission:
         self._decoders = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
 
     def begin(self, site: str, payload: bytes, signature: bytes) -> SignedReceipt | list[Missing]:
-        """Checks a manifest; answers with what is missing, or with the receipt of a bundle that is in already."""
+        """Checks a manifest; answers with what is missing, or with the receipt of a bundle that is in already.
+
+        Raises admission.share or storage.full, with nothing kept, where there is no place for a further bundle.
+        """
         with self._large if len(payload) > LARGE_BYTES else nullcontext():
             manifest = parse(Manifest, payload)
         sha256 = sha256_hex(payload)  # which is in canonical form, or would not have been parsed
@@ -91,19 +105,25 @@ class Admission:
                 return self._receipt_again(row)
             if row is not None and row.state == "quarantined":
                 raise SynthwardError("admission.quarantined", f"bundle {sha256} was refused before: {row.code}")
-            self._check_against_study(manifest)
+            _compare(manifest, self._open_study(manifest))
             check_not_revoked(self._store, site, sha256)
-            folder = self._incoming / sha256
+            folder, sizes = self._incoming / sha256, manifest.objects()
+            missing = list(self._missing(folder, manifest))
+            if missing:
+                self._limits.check_room(self._incoming, sum(sizes[lacks.sha256] - lacks.offset for lacks in missing))
+            # Counted before anything lies there: nothing ever does that is not counted.
+            stated = Stated(sha256, manifest.study_sha256, site, payload, signature, sum(sizes.values()))
+            begin_bundle(self._store, stated, self._limits)
             with room_for(folder):
-                (folder / "objects").mkdir(parents=True, exist_ok=True)
+                durable_folder(durable_folder(folder) / "objects")
             write_atomic(folder / "manifest.json", payload)
             write_atomic(folder / "manifest.sig", signature)
-            self._store.begin_bundle(sha256, manifest.study_sha256, site, payload, signature)
-            return list(self._missing(folder, manifest))
+            return missing
 
     def upload(self, site: str, sha256: str) -> Upload:
         """Where the chunks of a begun bundle go. Raises admission.incomplete when this site has begun no such one."""
-        return Upload(sha256, self._incoming / sha256, self._manifest(site, sha256), self._locks[sha256])
+        manifest = self._manifest(site, sha256)
+        return Upload(sha256, self._incoming / sha256, manifest, self._locks[sha256], self._limits)
 
     def finish(self, site: str, sha256: str) -> SignedReceipt:
         """Admits the whole bundle, or quarantines it. Safe to repeat: an accepted bundle gives its receipt again."""
@@ -112,6 +132,7 @@ class Admission:
             row = self._store.bundle(sha256)
             if row is not None and row.state == "accepted":
                 return self._receipt_again(row)
+            self._open_study(manifest)
             folder = self._incoming / sha256
             missing = list(self._missing(folder, manifest))
             if missing:
@@ -128,7 +149,7 @@ class Admission:
                 self._store.record("coordinator", DOUBT, sha256, site)
             receipt = self._receipt(sha256, manifest)
             stands = self._store.accept_bundle(sha256, receipt.payload, receipt.signature, site=site)
-            shutil.rmtree(folder, ignore_errors=True)  # the objects are in the store, the manifest in the database
+            delete_folder(folder)  # the objects are in the store, the manifest in the database
             return SignedReceipt(*stands)
 
     def revoke(self, site: str, payload: bytes, signature: bytes) -> SignedReceipt:
@@ -137,10 +158,27 @@ class Admission:
         sha256 = revoked.bundle_sha256
         with self._locks[sha256]:
             receipt = SignedReceipt(*take_back(self._store, self._key, revoked, payload, signature))
-            shutil.rmtree(self._incoming / sha256, ignore_errors=True)
+            # What was refused before stays in quarantine, and counted, until the operator discards it.
+            if delete_folder(self._incoming / sha256) and not (self._quarantine / sha256).exists():
+                free(self._store, sha256, actor=f"site:{site}", action="delete-bundle", detail="taken back")
             return receipt
 
-    def _check_against_study(self, manifest: Manifest) -> None:
+    def clear_closed(self) -> None:
+        """Deletes what came in halfway for studies that closed a day ago: it can be finished no more.
+
+        Should the clock have been wrong, such a bundle begins again from its first byte.
+        """
+        for published in self._store.studies():
+            if datetime.now(UTC) < published.study.closes + CLEARED_AFTER:
+                continue
+            for sha256 in coming_in(self._store, published.sha256):
+                with self._locks[sha256]:
+                    # In quarantine too: a kill after it was moved there has left it coming in by the books.
+                    if delete_folder(self._incoming / sha256) and delete_folder(self._quarantine / sha256):
+                        free(self._store, sha256, actor="coordinator", action="delete-bundle", detail="study closed")
+
+    def _open_study(self, manifest: Manifest) -> Study:
+        """The study to which a bundle says that it belongs. Raises admission.study, or policy.expired."""
         try:
             study = self._store.study(manifest.study_sha256).study
         except SynthwardError as error:
@@ -149,7 +187,7 @@ class Admission:
             raise SynthwardError("admission.study", "the bundle names a study that was never published") from error
         if datetime.now(UTC) >= study.closes:
             raise SynthwardError("policy.expired", f"study {study.study_id} closed at {study.closes.isoformat()}")
-        _compare(manifest, study)
+        return study
 
     def _manifest(self, site: str, sha256: str) -> Manifest:
         row = self._store.bundle(sha256)
@@ -206,7 +244,7 @@ class Admission:
 
     def _receipt_again(self, row: Row[Any]) -> SignedReceipt:
         """The receipt of a bundle that is in; what a kill after its admission left lying is deleted."""
-        shutil.rmtree(self._incoming / row.sha256, ignore_errors=True)
+        delete_folder(self._incoming / row.sha256)
         return SignedReceipt(bytes(row.receipt), bytes(row.receipt_signature))
 
     def _put_in_quarantine(self, folder: Path, sha256: str, code: str, *, site: str) -> None:
@@ -214,17 +252,19 @@ class Admission:
         shutil.rmtree(target, ignore_errors=True)
         with room_for(target):
             folder.rename(target)
+            sync_folder(self._quarantine)
         self._store.quarantine_bundle(sha256, code, site=site)
 
 
 class Upload:
     """Takes the objects of one bundle, chunk by chunk."""
 
-    def __init__(self, sha256: str, folder: Path, manifest: Manifest, lock: threading.Lock) -> None:
+    def __init__(self, sha256: str, folder: Path, manifest: Manifest, lock: threading.Lock, limits: Limits) -> None:
         self.sha256 = sha256
         self._folder = folder
         self._sizes = manifest.objects()
         self._lock = lock
+        self._limits = limits
 
     def store_chunk(self, name: str, offset: int, data: bytes) -> bool:
         """Appends a chunk to an object; True when the object is complete and checked, its bytes flushed to the disk."""
@@ -245,6 +285,8 @@ class Upload:
             stored = part.stat().st_size if part.exists() else 0
             if offset != stored:
                 raise SynthwardError("admission.offset", f"a chunk starts at {offset}, {stored} bytes are stored")
+            # Asked again at each chunk: at Begin nobody knows how much others are about to send.
+            self._limits.check_room(self._folder, len(data))
             with room_for(part), part.open("ab") as file:
                 file.write(data)
             if offset + len(data) < size:

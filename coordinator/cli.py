@@ -13,6 +13,7 @@ from coordinator.backup_cli import backup as backup_command
 from coordinator.backup_cli import restore as restore_command
 from coordinator.cli_options import DEFAULT_HOME, HomeOption, JsonOption
 from coordinator.portable_cli import import_bundles
+from coordinator.quarantine_cli import quarantine_app
 from coordinator.report_cli import report as report_command
 from coordinator.settings import Home, Settings
 from coordinator.site_cli import site_app
@@ -31,6 +32,7 @@ dataset_app = typer.Typer(no_args_is_help=True, help="Datasets: build a version,
 app.add_typer(study_app, name="study")
 app.add_typer(dataset_app, name="dataset")
 app.add_typer(site_app, name="site")
+app.add_typer(quarantine_app, name="quarantine")
 app.command("report")(report_command)
 app.command("backup")(backup_command)
 app.command("restore")(restore_command)

@@ -19,6 +19,7 @@ from coordinator.metrics_calls import CallMetrics
 from coordinator.settings import Home
 from coordinator.store.certificates import SiteLine, site_lines
 from coordinator.store.figures import bundles_by_state, journal_entries
+from coordinator.store.shares import held_by_site
 from coordinator.store.store import Store
 from shared.errors import SynthwardError
 from shared.identity import validity
@@ -46,7 +47,7 @@ class StoredFigures(Collector):
         now = datetime.now(UTC)
         try:
             bundles, entries = bundles_by_state(self._store), journal_entries(self._store)
-            lines = site_lines(self._store)
+            lines, held = site_lines(self._store), held_by_site(self._store)
         except (SQLAlchemyError, SynthwardError):
             yield gauge(*_UP, 0)
         else:
@@ -55,6 +56,7 @@ class StoredFigures(Collector):
             yield gauge_by("synthward_sites", "Sites by state.", "state", Counter(_state(line, now) for line in lines))
             days = {line.name: _days(line, now) for line in lines if line.certificate_ends}
             yield gauge_by("synthward_site_certificate_days", "Days until a site's certificate ends.", "site", days)
+            yield gauge_by("synthward_site_bytes", "Bytes that a site's bundles take here.", "site", held)
             yield gauge("synthward_journal_entries", "Entries in the coordinator's journal.", entries)
         left = days_until(validity((self._home.keys / "server.crt").read_bytes()).end, now)
         yield gauge("synthward_server_certificate_days", "Days until the server certificate ends.", left)

@@ -32,7 +32,8 @@ def import_bundles(
         here = Home(home)
         settings, store = here.settings(), Store(here.database_url())
         key = load_signing_key(here.keys / "signing.key")
-        admission = Admission(store, ObjectStore(here.objects_url()), key, here.incoming, here.quarantine)
+        objects, limits = ObjectStore(here.objects_url()), settings.limits()
+        admission = Admission(store, objects, key, here.incoming, here.quarantine, limits)
         capture = Capture(named(settings.capture))
         outcomes = Importer(store, admission, capture).take_in(folder)
         refused = [outcome for outcome in outcomes if outcome.code]

@@ -35,6 +35,7 @@ _log = structlog.get_logger("coordinator.service")
 _PAUSE_S = 1.0
 _ROUND_S = 60.0
 _ASK_AGAIN_S = 30.0
+_CLEAR_EVERY_S = 3600.0
 
 
 def superlink(home: Home) -> SuperLink:
@@ -62,6 +63,7 @@ def serve(home: Home) -> None:
     if settings.metrics_port:
         registry, calls = coordinator_registry(home, store)
         interceptors, page = [calls], MetricsPage(registry, settings.metrics_port)
+    admission = Admission(store, objects, key, home.incoming, home.quarantine, settings.limits())
     welcome = Welcome(public_bytes(key.public_key()), settings.releases_address(), settings.fleet_address())
     servers = start_services(
         EnrolmentService(
@@ -69,7 +71,7 @@ def serve(home: Home) -> None:
         ),
         ReleaseService(
             store,
-            Admission(store, objects, key, home.incoming, home.quarantine),
+            admission,
             Checkpoints(store, key),
             capture,
             partial(renew, store, authority, days=days),
@@ -79,10 +81,13 @@ def serve(home: Home) -> None:
         ports=(settings.enrolment_port, settings.releases_port),
         interceptors=interceptors,
     )
-    announcer, expelled = Announcer(store), set[bytes]()
+    announcer, expelled, cleared_s = Announcer(store), set[bytes](), -_CLEAR_EVERY_S
     try:
         while not stop.wait(_PAUSE_S):
             try:
+                if time.monotonic() - cleared_s >= _CLEAR_EVERY_S:
+                    cleared_s = time.monotonic()  # also when it fails: no other work waits for it
+                    admission.clear_closed()
                 expel_revoked(home, store, expelled)
                 announce_open_studies(home, announcer)
             except (SynthwardError, httpx.HTTPError) as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from coordinator.limits import GB, Limits
 from shared.database import sqlite_url
 from shared.errors import SynthwardError
 from shared.files import private_folder, write_atomic
@@ -38,6 +39,8 @@ class Settings(FileSettings):
     capture: str = ""
     encoder_weights: str = ""
     metrics_port: int = Field(default=0, ge=0, le=65535)
+    site_share_gb: int = Field(default=200, ge=1)
+    reserve_gb: int = Field(default=2, ge=0)
 
     def releases_address(self) -> str:
         """host:port at which sites find the release service."""
@@ -46,6 +49,10 @@ class Settings(FileSettings):
     def fleet_address(self) -> str:
         """host:port at which sites' Flower nodes find the fleet interface."""
         return self.public_fleet or f"{self.hosts[0]}:{self.fleet_port}"
+
+    def limits(self) -> Limits:
+        """What a site may take of the disk."""
+        return Limits(share_bytes=self.site_share_gb * GB, reserve_bytes=self.reserve_gb * GB)
 
 
 COMMENTS = {
@@ -63,6 +70,9 @@ COMMENTS = {
     "objects_url": "fsspec URL of the object store. Empty: objects/ in this folder.",
     "encoder_weights": "A safetensors file of the evaluation's encoder, where a study names its digest. Empty: none.",
     "metrics_port": "Loopback port with figures for Prometheus, under /metrics. 0: none.",
+    "site_share_gb": "The most GB (10^9 bytes) that one site's bundles take here, accepted ones too. At least 1: no "
+    "site goes without a limit.",
+    "reserve_gb": "GB that uploads leave free on this folder's disk, where the database is written. 0: none.",
     "capture": "A folder that gets a copy of every byte that sites send, for an audit. Empty: none.",
 }
 

@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from coordinator.cli_options import DEFAULT_HOME, HomeOption, JsonOption
+from coordinator.cli_options import DEFAULT_HOME, BecauseOption, HomeOption, JsonOption, megabytes, reason_of
 from coordinator.settings import Home
 from shared.console import emit, errors, table
 from shared.errors import SynthwardError
 
-_MOST_CHARACTERS = 500
 _OPERATOR = "operator"
 site_app = typer.Typer(no_args_is_help=True, help="Sites: list them, revoke one.")
 
 
 @site_app.command("list")
 def list_sites(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Every site: its state, and when its certificate ends. Sites renew theirs; one that is past its end was away."""
+    """Every site: its state, when its certificate ends (one that is past its end was away), and what it takes here."""
     with errors(as_json=as_json):
         from coordinator.store.certificates import site_lines
+        from coordinator.store.shares import held_by_site
         from coordinator.store.store import Store
 
-        lines = site_lines(Store(Home(home).database_url()))
+        store = Store(Home(home).database_url())
+        lines, held = site_lines(store), held_by_site(store)
         if as_json:
-            emit({"sites": [vars(line) for line in lines]}, "", as_json=True)
+            emit({"sites": [{**vars(line), "bytes": held.get(line.name, 0)} for line in lines]}, "", as_json=True)
         else:
-            rows = [[line.name, line.state, line.certificate_ends[:16].replace("T", " ")] for line in lines]
-            table("Sites", ["site", "state", "certificate ends (UTC)"], rows)
+            rows = [
+                [line.name, line.state, line.certificate_ends[:16].replace("T", " "), megabytes(held.get(line.name, 0))]
+                for line in lines
+            ]
+            table("Sites", ["site", "state", "certificate ends (UTC)", "MB"], rows)
 
 
 @site_app.command("revoke")
 def revoke(
     site: str,
-    because: Annotated[str, typer.Option("--because", help="The reason, for the journal. Names no patient.")],
+    because: BecauseOption,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
@@ -44,14 +46,7 @@ def revoke(
         from coordinator.store.certificates import revoke_site
         from coordinator.store.store import Store
 
-        reason, here = because.strip(), Home(home)
-        if not 0 < len(reason) <= _MOST_CHARACTERS:
-            raise SynthwardError(
-                "settings.invalid",
-                f"the reason has {len(reason)} characters",
-                why="the journal is to say later why the site was revoked",
-                do=f"give one of 1 to {_MOST_CHARACTERS} characters with --because",
-            )
+        reason, here = reason_of(because, "why the site was revoked"), Home(home)
         here.settings()
         store = Store(here.database_url())
         news = revoke_site(store, site, reason, actor=_OPERATOR)

@@ -171,6 +171,8 @@ CODES: dict[str, Code] = {
     "admission.epsilon": Code(ExitCode.TRUST, "the manifest claims less epsilon than its noise gives"),
     "admission.floor": Code(ExitCode.POLICY, "the manifest states fewer patients than the study's floor"),
     "admission.quarantined": Code(ExitCode.STATE, "the bundle was refused before and is in quarantine"),
+    "admission.not-quarantined": Code(ExitCode.STATE, "no such bundle is in quarantine"),
+    "admission.share": Code(ExitCode.STATE, "the site has as much at the coordinator as it may"),
     "admission.revoked": Code(ExitCode.STATE, "the site has taken the bundle back"),
     # State of the coordinator.
     "study.exists": Code(ExitCode.STATE, "a different study has that id"),
@@ -194,6 +196,7 @@ CODES: dict[str, Code] = {
     "unavailable.timeout": Code(ExitCode.UNAVAILABLE, "it took longer than allowed"),
     "storage.full": Code(ExitCode.STORAGE, "there is not enough room on the disk"),
     "storage.busy": Code(ExitCode.STORAGE, "another program has held the database for too long"),
+    "storage.denied": Code(ExitCode.STORAGE, "a stored file may not be deleted by this user"),
     "storage.damaged": Code(ExitCode.STORAGE, "a stored file is not what was stored"),
     "storage.version": Code(ExitCode.STORAGE, "a database is of another version of this software"),
     "internal": Code(ExitCode.INTERNAL, "something went wrong on our side"),

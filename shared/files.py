@@ -15,33 +15,50 @@ from shared.errors import SynthwardError
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Writes data so that path holds all of it or what it held before. Raises storage.full when there is no room."""
+    with _beside(path, data, mode) as partial:
+        partial.replace(path)
+
+
+def write_private(path: Path, data: bytes, *, exclusive: bool = False) -> None:
+    """Writes data likewise, for its owner only (0600). exclusive: raises FileExistsError rather than overwrite."""
+    if exclusive:
+        with _beside(path, data, 0o600) as partial:
+            _link(partial, path)
+    else:
+        write_atomic(path, data, mode=0o600)
+
+
+@contextlib.contextmanager
+def _beside(path: Path, data: bytes, mode: int) -> Iterator[Path]:
+    """Yields a flushed file of the data, to be given its name; then flushes the folder."""
     # One for each writer: of two that write the same file at once, either may be last, and neither sees half of it.
     partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.partial")
     with room_for(path):
         try:
-            _write(partial, data, mode, os.O_TRUNC)
-            partial.replace(path)
+            _write(partial, data, mode)
+            yield partial
         finally:
             partial.unlink(missing_ok=True)
         sync_folder(path.parent)
 
 
-def write_private(path: Path, data: bytes, *, exclusive: bool = False) -> None:
-    """Writes data for its owner only (0600). exclusive: raises FileExistsError rather than overwrite."""
-    if exclusive:
-        with room_for(path):
-            _write(path, data, 0o600, os.O_EXCL)
-            sync_folder(path.parent)
-    else:
-        write_atomic(path, data, mode=0o600)
-
-
-def _write(path: Path, data: bytes, mode: int, flag: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flag, mode)
+def _write(path: Path, data: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _link(file: Path, path: Path) -> None:
+    try:
+        path.hardlink_to(file)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: the second best
+        if path.exists():
+            raise FileExistsError(path) from None
+        file.replace(path)
 
 
 def sync_folder(folder: Path) -> None:
@@ -59,9 +76,39 @@ def sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def sync_tree(folder: Path) -> None:
+    """Flushes a folder with all that lies in it."""
+    for member in folder.rglob("*"):
+        sync_folder(member) if member.is_dir() else sync_file(member)
+    sync_folder(folder)
+
+
+def durable_folder(path: Path) -> Path:
+    """Makes a folder, and those above it, so that a power cut leaves them; returns it."""
+    missing = [folder for folder in path.parents if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    # Its own name also where it was there: whoever made it may have been killed before this.
+    for folder in [*reversed(missing), path]:
+        try:
+            sync_folder(folder.parent)
+        except OSError as error:
+            # Not ours to read, or where nothing can be written: its owner's care.
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EINVAL, errno.EROFS):
+                raise
+    return path
+
+
+def delete_folder(folder: Path) -> bool:
+    """Deletes a folder, so that no power cut brings it back; False where something of it could not be deleted."""
+    if folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        sync_folder(folder.parent)
+    return not folder.exists()
+
+
 def private_folder(path: Path) -> Path:
     """Makes a folder that only its owner can enter (0700), and returns it."""
-    path.mkdir(parents=True, exist_ok=True)
+    durable_folder(path)
     path.chmod(0o700)
     return path
 
@@ -76,11 +123,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(partial, ignore_errors=True)
     try:
         with room_for(path):
-            partial.mkdir(parents=True)
+            durable_folder(path.parent)
+            partial.mkdir()
             yield partial
-            for member in partial.rglob("*"):
-                sync_folder(member) if member.is_dir() else sync_file(member)
-            sync_folder(partial)
+            sync_tree(partial)
             partial.rename(path)
             sync_folder(path.parent)
     finally:

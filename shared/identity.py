@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shared.errors import SynthwardError
-from shared.files import write_private
+from shared.files import write_atomic, write_private
 
 Role = Literal["site", "coordinator"]
 SITE_CERTIFICATE_DAYS = 30
@@ -155,7 +155,7 @@ class CertificateAuthority:
     def save(self, key_path: Path, certificate_path: Path) -> None:
         """Writes key (owner only) and certificate."""
         save_key(key_path, self._key)
-        certificate_path.write_bytes(self.pem)
+        write_atomic(certificate_path, self.pem)
 
     @property
     def pem(self) -> bytes:

@@ -20,7 +20,7 @@ from sqlalchemy import Column, Connection, Engine, Integer, LargeBinary, MetaDat
 
 from shared.database import open_database, reading, sqlite_url
 from shared.errors import SynthwardError
-from shared.files import private_folder, whole_folder
+from shared.files import private_folder, sync_folder, whole_folder
 from shared.journal import append, journal_table
 from shared.pairs import Pair, resize_pair, with_channels
 from shared.study import ImageSpec
@@ -126,6 +126,7 @@ class PrivateStore:
         for folder in target.parent.iterdir():
             if folder != target:
                 shutil.rmtree(folder)
+        sync_folder(target.parent)  # a power cut brings back no patient who was taken out
         return len(rows)
 
     def cases(self) -> list[Case]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from coordinator.limits import Limits
 from coordinator.store.store import Store
 from shared.database import sqlite_url
 from shared.documents import canonical, parse
@@ -72,7 +73,8 @@ def coordinator_alone(folder: Path, sites: Sequence[str]) -> Iterator[Alone]:
 
 def main(folder: str, *sites: str) -> None:
     """Serves until nobody listens any more."""
-    with running(Coordinator(Path(folder))) as coordinator:
+    # More than the product takes of one site: an attack that was met by that limit would show nothing of its own.
+    with running(Coordinator(Path(folder), limits=Limits(unfinished=1000, reserve_bytes=0))) as coordinator:
         studies = (small_study(), small_study(study_id=LARGE, release={"min_patients": 2, "max_pairs": 100_000}))
         told = {
             "studies": {study.study_id: canonical(coordinator.publish(study)).decode() for study in studies},

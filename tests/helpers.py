@@ -25,6 +25,7 @@ from coordinator.admission import Admission
 from coordinator.capture import Capture
 from coordinator.checkpoints import Checkpoints
 from coordinator.enrolment import RegisterNode, enrol, invite, renew
+from coordinator.limits import Limits
 from coordinator.release_service import EnrolmentService, Identity, ReleaseService, Welcome, start_services
 from coordinator.store.objects import ObjectStore
 from coordinator.store.store import PublishedStudy, Store
@@ -165,6 +166,7 @@ class Coordinator:
     service: type[ReleaseService] = ReleaseService
     certificate_days: float = SITE_CERTIFICATE_DAYS
     hosts: tuple[str, ...] = (HOST,)  # in the server's certificate
+    limits: Limits = Limits(reserve_bytes=0)  # noqa: RUF009 - tests run on full disks too
     # Kept over restarts, so that a site finds the service where it was.
     ports: tuple[int, int] = field(default_factory=lambda: (free_port(), free_port()))
 
@@ -211,7 +213,8 @@ class Coordinator:
 
     def admission(self) -> Admission:
         """Admission over this folder, with nothing remembered but what lies there."""
-        return Admission(self.store, self.objects, self.key, self.folder / "incoming", self.folder / "quarantine")
+        incoming, quarantine = self.folder / "incoming", self.folder / "quarantine"
+        return Admission(self.store, self.objects, self.key, incoming, quarantine, self.limits)
 
     def stop(self) -> None:
         """Stops both services at once: calls in flight are cut."""

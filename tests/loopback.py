@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Engine, event
 from coordinator.admission import Admission
 from coordinator.capture import Capture
 from coordinator.checkpoints import Checkpoints
+from coordinator.limits import Limits
 from coordinator.release_service import ReleaseService
 from coordinator.store.objects import ObjectStore
 from coordinator.store.store import Store
@@ -143,9 +144,9 @@ class LocalCoordinator:
         self.store = Store(sqlite_url(self.folder / "store.db"))
         self.fuse.guard(self.store.engine)
         self.objects = ObjectStore(f"file://{self.folder / 'objects'}")
-        self.admission = Admission(
-            self.store, self.objects, self.key, self.folder / "incoming", self.folder / "quarantine"
-        )
+        incoming, quarantine = self.folder / "incoming", self.folder / "quarantine"
+        limits = Limits(reserve_bytes=0)  # tests run on disks that are full
+        self.admission = Admission(self.store, self.objects, self.key, incoming, quarantine, limits)
         checkpoints = Checkpoints(self.store, self.key)
         self.service = ReleaseService(self.store, self.admission, checkpoints, Capture(None), lambda _s, _r: b"")
         self.up = True

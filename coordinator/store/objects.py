@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 
 from shared.errors import SynthwardError
-from shared.files import room_for, sync_folder, write_atomic
+from shared.files import durable_folder, room_for, sync_folder, write_atomic
 from shared.pairs import sha256_hex
 
 
@@ -23,6 +23,7 @@ class ObjectStore:
         self._fs: Any
         # Each store asks the service itself: a listing that somebody remembers may name what is gone since.
         self._fs, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
+        self._folders: set[Path] = set()  # those that a power cut leaves
 
     def put(self, name: str, data: bytes | Path) -> None:
         """Stores data under its digest, durably. Raises admission.digest if name is not it.
@@ -40,12 +41,11 @@ class ObjectStore:
         # fsspec neither flushes a local file nor moves it into place: a power cut could leave half of one.
         place = Path(path)
         with room_for(place):
-            place.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(data, bytes) or not _link(data, place):
-            if not place.exists():
-                write_atomic(place, content)
-            return
-        sync_folder(place.parent)
+            self._make_folder(place.parent)
+        if (isinstance(data, bytes) or not _link(data, place)) and not place.exists():
+            write_atomic(place, content)
+        else:
+            sync_folder(place.parent)  # also where it was there: whoever put it may have been killed before this
 
     def get(self, name: str) -> bytes:
         """The object's bytes. Raises storage.damaged when they are gone or changed."""
@@ -58,6 +58,12 @@ class ObjectStore:
                 "storage.damaged", f"object {name} has changed in the store", do="restore it from the last backup"
             )
         return data
+
+    def _make_folder(self, folder: Path) -> None:
+        # Once each: there are 256 of them, and a bundle may have 200,000 objects.
+        if folder not in self._folders:
+            durable_folder(durable_folder(folder.parent) / folder.name)
+            self._folders.add(folder)
 
     def _path(self, name: str) -> str:
         # Two levels, so that no folder gets a million entries.

@@ -78,6 +78,17 @@ bundles = Table(
     Column("at", String, nullable=False),
 )
 
+# What each bundle takes here, in bytes. Beside its row and not in it: what stands behind a manifest is read through the
+# manifest, and these are added up at every Begin. No line: an earlier version of this software took the bundle in.
+shares = Table(
+    "shares",
+    metadata,
+    Column("sha256", ForeignKey("bundles.sha256"), primary_key=True),
+    Column("site", ForeignKey("sites.name"), nullable=False),
+    Column("objects", BigInteger, nullable=False),  # 0 once they were deleted without having been accepted
+    Column("manifest", BigInteger, nullable=False),
+)
+
 # What sites took back. By site too: a site says nothing of another's bundles, also not of those that are to come.
 revocations = Table(
     "revocations",

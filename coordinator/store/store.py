@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
-from sqlalchemy.exc import IntegrityError
 
 from coordinator.store import schema
 from shared import journal
@@ -243,27 +242,6 @@ class Store:
         query = select(table).where(table.c.study_sha256 == study_sha256, table.c.state == state)
         with self.reading.begin() as connection:
             return list(connection.execute(query.order_by(table.c.site, table.c.sha256)).all())
-
-    def begin_bundle(self, sha256: str, study_sha256: str, site: str, manifest: bytes, signature: bytes) -> None:
-        """Records that a bundle is coming in; beginning twice is beginning once."""
-        if self.bundle(sha256) is not None:
-            return
-        try:
-            with self._write(f"site:{site}", "begin-bundle", sha256) as connection:
-                connection.execute(
-                    schema.bundles.insert().values(
-                        sha256=sha256,
-                        study_sha256=study_sha256,
-                        site=site,
-                        state="incoming",
-                        code="",
-                        manifest=manifest,
-                        signature=signature,
-                        at=datetime.now(UTC).isoformat(),
-                    )
-                )
-        except IntegrityError:
-            return  # a second connection of the same site began it in between
 
     def accept_bundle(self, sha256: str, receipt: bytes, signature: bytes, *, site: str) -> tuple[bytes, bytes]:
         """Marks a bundle accepted, once; answers with the receipt that stands, which may be an earlier one.

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Row, delete, select
 from shared.bundle import Manifest, bundle_sha256, object_path
 from shared.documents import canonical, parse, sign
 from shared.errors import SynthwardError
-from shared.files import whole_folder
+from shared.files import sync_folder, sync_tree, whole_folder
 from shared.journal import append
 from shared.pairs import sha256_hex
 from shared.release import Action, State, step
@@ -79,6 +79,7 @@ class Airlock:
         asked_by: the person who asked for it to be made, if one did. patients: whom it rests on, for `touched`.
         """
         payload = canonical(manifest)
+        _flush(release_folder(self._store, manifest.release_id), self._store.folder)
         with self._store.engine.begin() as connection:
             known = connection.execute(select(releases).where(releases.c.release_id == manifest.release_id)).first()
             if known is None:
@@ -301,6 +302,17 @@ class Airlock:
 def release_folder(store: PrivateStore, release_id: str) -> Path:
     """Where a release's objects lie at the site."""
     return store.folder / "releases" / release_id
+
+
+def _flush(folder: Path, top: Path) -> None:
+    """What is drafted survives a power cut: its files, and the folders from theirs up to top."""
+    if not folder.is_dir():
+        return  # nothing lies there: nobody will be able to approve it
+    sync_tree(folder)
+    for above in folder.parents:
+        sync_folder(above)
+        if above == top:
+            break
 
 
 def check_objects(release: Release) -> None:

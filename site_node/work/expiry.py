@@ -6,6 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
+from shared.files import sync_folder
 from shared.journal import append
 from site_node.cases import PrivateStore, journal
 
@@ -25,6 +26,7 @@ def delete_expired(store: PrivateStore, days: int, *, now: float | None = None) 
             with store.engine.begin() as connection:
                 append(connection, journal, actor="trainer", action="delete-generators", subject=folder.name)
             shutil.rmtree(folder)
+            sync_folder(root)
             gone.append(folder.name)
     return gone
 

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TypeVar
 
+from coordinator.limits import Limits
+from coordinator.store.shares import Stated, begin_bundle
 from coordinator.store.store import PublishedStudy, Site, Store
 from shared.documents import canonical
 from shared.pairs import sha256_hex
@@ -16,6 +18,7 @@ from tests.sites import make_study
 
 Answer = TypeVar("Answer")
 HOUR = timedelta(hours=1)
+NO_LIMITS = Limits(unfinished=10**6, share_bytes=10**18, reserve_bytes=0)
 
 
 def digest(text: str) -> str:
@@ -49,8 +52,13 @@ def incoming(store: Store, name: str = "bundle", by: str = "north") -> str:
     (study,) = store.studies() or [publish(store)]
     if by not in {known.name for known in store.sites()}:
         enrol(store, by)
-    store.begin_bundle(digest(name), study.sha256, by, b"manifest", b"signature")
+    begin_bundle(store, stated(name, study, by), NO_LIMITS)
     return digest(name)
+
+
+def stated(name: str, study: PublishedStudy, by: str = "north", objects_bytes: int = 1000) -> Stated:
+    """A bundle as its site would state it."""
+    return Stated(digest(name), study.sha256, by, b"manifest", b"signature", objects_bytes)
 
 
 def at_once(calls: Sequence[Callable[[], Answer]]) -> list[Answer]:

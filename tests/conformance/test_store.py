@@ -7,16 +7,18 @@ import contextlib
 import pytest
 from sqlalchemy.exc import IntegrityError
 
+from coordinator.limits import Limits
 from coordinator.store import schema
 from coordinator.store.checkpoints import Heads, Told, check_rollbacks, exchange
 from coordinator.store.figures import STATES, bundles_by_state, journal_entries
 from coordinator.store.findings import Finding, add_finding, findings
+from coordinator.store.shares import begin_bundle, coming_in, count_older, free, held_by_site, in_quarantine
 from coordinator.store.store import Measurement, PublishedStudy, Store
 from shared import journal
 from shared.checkpoint import Checkpoint, Head
 from shared.metrics import Metrics
 from tests.conformance.conftest import Database
-from tests.conformance.records import HOUR, actions, digest, enrol, incoming, publish, site
+from tests.conformance.records import HOUR, NO_LIMITS, actions, digest, enrol, incoming, publish, site, stated
 from tests.helpers import refused
 
 METRICS = Metrics.model_validate(dict.fromkeys(Metrics.model_fields, 0.5))
@@ -94,9 +96,35 @@ def test_an_accepted_bundle_is_not_quarantined_afterwards(store: Store) -> None:
     assert (found.state, found.code) == ("accepted", "")
 
 
+def test_what_a_site_has_here_is_counted_until_it_is_deleted(store: Store) -> None:
+    study = publish(store)
+    for number, name in enumerate(("one", "two", "three", "four")):
+        incoming(store, name, "south" if number == 3 else "north")
+    store.accept_bundle(digest("one"), b"receipt", b"1", site="north")
+    store.quarantine_bundle(digest("two"), "pairs.not-png", site="north")
+    whole, manifest = 1000 + len(b"manifest"), len(b"manifest")
+    assert held_by_site(store) == {"north": 3 * whole, "south": whole}
+    assert coming_in(store, study.sha256) == sorted([digest("three"), digest("four")])
+    (line,) = in_quarantine(store)
+    assert (line.sha256, line.site, line.study_id) == (digest("two"), "north", "trial")
+    assert (line.code, line.bytes) == ("pairs.not-png", whole)
+    for name in ("two", "three"):
+        assert free(store, digest(name), actor="operator", action="discard-bundle", detail="looked at")
+    assert held_by_site(store) == {"north": whole + 2 * manifest, "south": whole}
+    assert coming_in(store, study.sha256) == [digest("four")]
+    assert in_quarantine(store) == []
+    few = Limits(unfinished=2, share_bytes=2 * whole + 2 * manifest)
+    begin_bundle(store, stated("five", study), few)
+    with refused("admission.share"):
+        begin_bundle(store, stated("six", study), few)
+    assert count_older(store) == 0
+    assert store.bundle(digest("six")) is None
+
+
 def test_a_bundle_of_an_unknown_site_leaves_no_trace(store: Store) -> None:
     study = publish(store)
-    store.begin_bundle(digest("bundle"), study.sha256, "nobody", b"manifest", b"signature")
+    with pytest.raises(IntegrityError):
+        begin_bundle(store, stated("bundle", study, "nobody"), NO_LIMITS)
     assert store.bundle(digest("bundle")) is None
     assert actions(store, "begin-bundle") == []
 

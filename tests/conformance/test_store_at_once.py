@@ -9,10 +9,13 @@ from functools import partial
 
 import pytest
 
+from coordinator.limits import Limits
 from coordinator.store import schema
 from coordinator.store.certificates import add_certificate, check_holds, renewed, revoke_site, site_lines
 from coordinator.store.checkpoints import Heads, Told, check_rollbacks, exchange
+from coordinator.store.figures import bundles_by_state
 from coordinator.store.revocations import add_revocation, revocation, revocations
+from coordinator.store.shares import begin_bundle, free, held_by_site
 from coordinator.store.store import Store
 from shared import journal
 from shared.checkpoint import Head
@@ -21,10 +24,22 @@ from shared.errors import SynthwardError
 from shared.identity import CertificateAuthority, certificate_request, new_tls_key, peer
 from shared.revocation import Revocation
 from tests.conformance.conftest import Database
-from tests.conformance.records import HOUR, actions, at_once, digest, enrol, incoming, publish, site
+from tests.conformance.records import (
+    HOUR,
+    NO_LIMITS,
+    actions,
+    at_once,
+    digest,
+    enrol,
+    incoming,
+    publish,
+    site,
+    stated,
+)
 from tests.helpers import refused
 
 WRITERS = 8
+SIZE = 1000 + len(b"manifest")
 
 
 @pytest.fixture
@@ -70,9 +85,35 @@ def test_writers_that_race_make_one_chain_with_every_entry(database: Database) -
 def test_a_bundle_is_begun_once_by_many(store: Store) -> None:
     study = publish(store)
     enrol(store, "north")
-    begin = partial(store.begin_bundle, digest("b"), study.sha256, "north", b"manifest", b"signature")
+    begin = partial(begin_bundle, store, stated("b", study), NO_LIMITS)
     at_once([begin] * WRITERS)
     assert actions(store, "begin-bundle") == [digest("b")]
+
+
+def test_of_many_bundles_that_begin_at_once_only_so_many_have_a_place(database: Database) -> None:
+    # Each with connections of its own, as the service and an import have.
+    stores = [database.open() for _ in range(WRITERS)]
+    study, few = publish(stores[0]), Limits(unfinished=3, share_bytes=10**6)
+    enrol(stores[0], "north")
+    enrol(stores[0], "south")
+    calls = [
+        partial(code_of, partial(begin_bundle, store, stated(f"b{number}", study), few))
+        for number, store in enumerate(stores)
+    ]
+    assert sorted(at_once(calls)) == [""] * 3 + ["admission.share"] * (WRITERS - 3)
+    assert len(actions(stores[0], "begin-bundle")) == bundles_by_state(stores[0])["incoming"] == 3
+    begin_bundle(stores[0], stated("of another", study, "south"), few)
+    assert held_by_site(stores[0]) == {"north": 3 * SIZE, "south": SIZE}
+
+
+def test_a_bundles_objects_are_freed_once_by_many(store: Store) -> None:
+    sha256, kept = incoming(store, "one"), incoming(store, "two")
+    store.accept_bundle(kept, b"receipt", b"1", site="north")
+    give_up = partial(free, store, actor="operator", action="discard-bundle", detail="x")
+    assert sorted(at_once([partial(give_up, sha256)] * WRITERS)) == [False] * (WRITERS - 1) + [True]
+    assert not give_up(kept), "what was accepted stays"
+    assert actions(store, "discard-bundle") == [sha256]
+    assert held_by_site(store) == {"north": SIZE + len(b"manifest")}
 
 
 def test_of_many_receipts_one_stands(store: Store) -> None:

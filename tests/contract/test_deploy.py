@@ -118,6 +118,21 @@ def test_the_reader_of_burned_in_text_is_kept_quiet() -> None:
     assert "ORT_DISABLE_TELEMETRY=1" in (DEPLOY / "containers" / "Containerfile").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", ["node", "link"])
+def test_what_the_coordinators_side_sends_is_bounded_in_memory(name: str) -> None:
+    """Flower has no limit of its own; ours is asked when a message is here."""
+    for end in ("service", "container"):
+        assert lines(unit(f"synthward-site-{name}.{end}"), "MemoryMax") == ["4G"]
+    assert services()[f"site-{name}"]["mem_limit"] == "4g"
+
+
+def test_a_node_starts_afresh_with_its_link(site: Home) -> None:
+    for end in ("service", "container"):
+        assert "synthward-site-link.service" in lines(unit(f"synthward-site-{Part.NODE}.{end}"), "PartOf")
+    (node,) = [child for child in site_children(site) if child.name == Part.NODE]
+    assert node.follows == Part.LINK
+
+
 # The wall between the halves
 
 

@@ -28,7 +28,10 @@ from hypothesis.stateful import (
 from sqlalchemy import select
 
 from coordinator.datasets.build import build, read_pair
-from coordinator.store.schema import bundles
+from coordinator.quarantine import discard
+from coordinator.settings import Home as CoordinatorHome
+from coordinator.store.schema import bundles, shares
+from coordinator.store.shares import in_quarantine
 from shared import journal as chain
 from shared.bundle import Manifest
 from shared.documents import canonical, verify
@@ -87,6 +90,7 @@ OTHERS = (
     *(step("a_call_comes_again", which=st.integers(0, 60), chunks=st.integers(0, 12)),) * 3,
     step("both_restart"),
     step("build_a_dataset"),
+    step("discard", which=WHICH),
 )
 LEFT = (State.SUBMITTED, State.ACCEPTED)
 
@@ -272,6 +276,16 @@ class Histories(RuleBasedStateMachine):
         for pair in dataset.pairs:
             read_pair(self.coordinator.objects, pair)
 
+    def discard(self, which: int) -> None:
+        """The operator's: of what lies in quarantine, and of nothing else."""
+        sha256, store = self.digest(self.one(which)), self.coordinator.store
+        kept = sha256 in {line.sha256 for line in in_quarantine(store)}
+        row, home = store.bundle(sha256), CoordinatorHome(self.coordinator.folder)
+        before = row is not None and row.state == "quarantined"
+        code = code_of(lambda: discard(home, store, sha256, "looked at", actor="operator"))
+        assert code == ("" if kept or before else "admission.not-quarantined")
+        assert sha256 not in {line.sha256 for line in in_quarantine(store)}
+
     # What always holds
 
     @invariant()
@@ -282,6 +296,7 @@ class Histories(RuleBasedStateMachine):
         self.the_site_is_where_its_people_brought_it()
         self.what_was_admitted_was_approved_and_sealed_and_only_once()
         self.the_site_is_never_ahead_of_a_receipt()
+        self.nothing_lies_at_the_coordinator_that_is_not_counted()
 
     def the_site_is_where_its_people_brought_it(self) -> None:
         for release_id, state in self.releases.items():
@@ -324,6 +339,14 @@ class Histories(RuleBasedStateMachine):
         for release_id, state in self.releases.items():
             assert state is not State.ACCEPTED or self.digest(release_id) in accepted
             assert state is not State.REVOKED or self.digest(release_id) in confirmed
+
+    def nothing_lies_at_the_coordinator_that_is_not_counted(self) -> None:
+        with self.coordinator.store.reading.begin() as connection:
+            counted = {row.sha256 for row in connection.execute(select(shares)) if row.objects > 0}
+        found = {
+            path.name for room in ("incoming", "quarantine") for path in (self.coordinator.folder / room).iterdir()
+        }
+        assert found | {sha256 for sha256, row in self.bundles.items() if row.receipt is not None} <= counted
 
     def teardown(self) -> None:
         try:

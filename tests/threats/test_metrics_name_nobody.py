@@ -127,6 +127,7 @@ def test_both_sides_count_an_upload_and_name_nothing_in_it(tmp_path: Path, monke
     assert there['synthward_calls_total{code="admission.incomplete",method="finish"}'] == 1
     assert there['synthward_received_bytes_total{method="upload"}'] > 1000
     assert 20 < there['synthward_site_certificate_days{site="north"}'] <= 30
+    assert there['synthward_site_bytes{site="north"}'] > 1000
     assert there["synthward_store_up"] == 1
 
 

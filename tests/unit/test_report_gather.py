@@ -24,10 +24,12 @@ from coordinator.evaluation.plan import asked
 from coordinator.evaluation.releases import Known
 from coordinator.evaluation.report_data import ReportData
 from coordinator.evaluation.summary import summarise
+from coordinator.limits import DEFAULT
 from coordinator.settings import Home, Settings
 from coordinator.store.findings import Finding, add_finding
 from coordinator.store.objects import ObjectStore
 from coordinator.store.revocations import add_revocation
+from coordinator.store.shares import Stated, begin_bundle
 from coordinator.store.store import Measurement, PublishedStudy, Site, Store
 from shared.bundle import bundle_sha256
 from shared.documents import canonical, sign
@@ -89,7 +91,9 @@ class Records:
         for digest, data in objects.items():
             self.objects.put(digest, data)
         sha256 = bundle_sha256(manifest)
-        self.store.begin_bundle(sha256, self.published.sha256, name, canonical(manifest), b"s")
+        size = sum(manifest.objects().values())
+        stated = Stated(sha256, self.published.sha256, name, canonical(manifest), b"s", size)
+        begin_bundle(self.store, stated, DEFAULT)
         self.store.accept_bundle(sha256, b"r", b"s", site=name)
 
     def measured(self, site: str, iou: float | None, *, seed: int = 0, code: str = "", **which: Any) -> None:
