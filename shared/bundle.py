@@ -19,7 +19,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from shared.documents import canonical
 from shared.errors import SynthwardError
-from shared.pairs import MAX_PNG_BYTES, Pair, check_mask, decode_png, encode_png, sha256_hex
+from shared.pairs import Pair, check_mask, sha256_hex
+from shared.png import MAX_PNG_BYTES, decode_png, encode_png
 from shared.privacy import PrivacyStatement
 from shared.study import Document, Sha256, Slug, StyleKind, StyleSource
 

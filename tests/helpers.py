@@ -42,7 +42,8 @@ from shared.identity import (
     public_bytes,
 )
 from shared.invitation import Invitation
-from shared.pairs import Pair, encode_png, sha256_hex
+from shared.pairs import Pair, sha256_hex
+from shared.png import encode_png
 from shared.privacy import Access, PrivacyStatement
 from shared.study import Study
 from shared.wire import synthward_pb2 as pb

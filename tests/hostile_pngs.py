@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from shared.pairs import encode_png
+from shared.png import encode_png
 from tests.helpers import noise_pair
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -13,7 +13,8 @@ from coordinator.store.store import Store
 from shared.bundle import Manifest
 from shared.documents import canonical, parse
 from shared.errors import SynthwardError
-from shared.pairs import Pair, decode_png, sha256_hex
+from shared.pairs import Pair, sha256_hex
+from shared.png import decode_png
 from shared.privacy import PrivacyStatement
 from shared.revocation import Revocation
 from shared.study import Document, Sha256, Slug

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.bundle import RejectionReason
-from shared.pairs import Pair, check_mask, encode_png, sha256_hex
+from shared.pairs import Pair, check_mask, sha256_hex
+from shared.png import encode_png
 from site_node.policy import ScreeningRules
 from site_node.screening.controls import PARTS, PLANTED, with_date
 from site_node.screening.interface import Nearness

@@ -11,7 +11,7 @@ from coordinator.datasets.build import build, load, read_pair
 from coordinator.datasets.export import export
 from shared.bundle import entry, sorted_entries
 from shared.errors import SynthwardError
-from shared.pairs import decode_png, encode_png
+from shared.png import decode_png, encode_png
 from shared.study import Study
 from tests.helpers import (
     Coordinator,

@@ -19,7 +19,7 @@ from shared.checkpoint import EMPTY, Checkpoint, Head
 from shared.documents import canonical
 from shared.errors import ExitCode
 from shared.identity import new_signing_key, public_bytes, save_key
-from shared.pairs import encode_png
+from shared.png import encode_png
 from shared.revocation import RevocationList, read_list
 from tests.enrolled_site import POLICY, EnrolledSite
 from tests.helpers import Coordinator, noise_pair, refused, small_study

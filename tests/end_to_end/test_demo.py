@@ -20,7 +20,8 @@ from PIL import Image
 
 from coordinator.evaluation.report_data import ReportData
 from shared.metrics import NAMES
-from shared.pairs import check_mask, decode_png
+from shared.pairs import check_mask
+from shared.png import decode_png
 from tests.end_to_end.alone import CONTROL, can_be_alone
 from tests.end_to_end.traffic import copies, images_in, raw_pixels
 

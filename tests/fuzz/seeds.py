@@ -13,7 +13,8 @@ import numpy as np
 from shared.documents import canonical
 from shared.messages import OrderKind
 from shared.orders import ComparisonRequest, DistributionRequest, MeasurementRequest
-from shared.pairs import encode_png, sha256_hex
+from shared.pairs import sha256_hex
+from shared.png import encode_png
 from shared.study import Document
 from tests.fuzz.targets import KINDS, MODELS, SITE, joined, seed_study
 from tests.helpers import manifest_of, noise_pair, png_objects

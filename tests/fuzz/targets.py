@@ -30,7 +30,8 @@ from shared.findings import Comparison, Distribution
 from shared.identity import new_signing_key, public_bytes
 from shared.messages import ORDERS, OrderKind, read_arrays, request
 from shared.orders import ComparisonRequest, DistributionRequest, MeasurementRequest
-from shared.pairs import decode_png, encode_png, sha256_hex
+from shared.pairs import sha256_hex
+from shared.png import decode_png, encode_png
 from shared.revocation import Revocation
 from shared.study import Document, Study
 from site_node.jobs import Queue

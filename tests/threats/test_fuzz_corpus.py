@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.pairs import encode_png
+from shared.png import encode_png
 from site_node.jobs import JobKind, Queue
 from tests.fuzz import targets
 from tests.fuzz.__main__ import NAMES

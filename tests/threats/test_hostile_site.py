@@ -17,7 +17,8 @@ from shared.bundle import Manifest, bundle_sha256, object_path
 from shared.documents import canonical, sign
 from shared.errors import SynthwardError
 from shared.identity import CertificateAuthority, certificate_request, new_signing_key, new_tls_key
-from shared.pairs import encode_png, sha256_hex
+from shared.pairs import sha256_hex
+from shared.png import encode_png
 from shared.study import Study
 from site_node.link.enrol import enrol
 from site_node.settings import Home
@@ -346,7 +347,7 @@ def hostile_objects(tmp_path: Path) -> dict[str, tuple[bytes, str]]:
     return {
         "text": (with_text.read_bytes(), "pairs.not-canonical"),
         "trailing": (canonical_png + b"PK\x03\x04 and a zip archive", "pairs.not-canonical"),
-        "polyglot": (canonical_png[:33] + pickled, "pairs.not-png"),
+        "polyglot": (canonical_png[:33] + pickled, "pairs.not-canonical"),
         "pickle": (pickled, "pairs.not-png"),
         "script": (b"<script>fetch('//example.org')</script>" + bytes(64), "pairs.not-png"),
         "header-bomb": (png_with(width=60_000, height=60_000), "pairs.too-large"),

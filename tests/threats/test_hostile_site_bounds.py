@@ -22,7 +22,8 @@ from coordinator.release_service import _MOST_CALLS_OF_A_SITE
 from shared.bundle import Manifest, PairEntry, bundle_sha256
 from shared.documents import canonical, sign
 from shared.errors import SynthwardError
-from shared.pairs import MAX_PNG_BYTES, decode_png, encode_png, sha256_hex
+from shared.pairs import sha256_hex
+from shared.png import MAX_PNG_BYTES, decode_png, encode_png
 from shared.study import Study
 from shared.wire import synthward_pb2 as pb
 from shared.wire import synthward_pb2_grpc as rpc

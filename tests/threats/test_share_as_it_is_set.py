@@ -27,7 +27,8 @@ from shared.bundle import Manifest, PairEntry
 from shared.documents import canonical, sign
 from shared.errors import ExitCode
 from shared.identity import load_signing_key, new_signing_key, public_bytes
-from shared.pairs import MAX_PNG_BYTES, sha256_hex
+from shared.pairs import sha256_hex
+from shared.png import MAX_PNG_BYTES
 from shared.study import Study
 from tests.conformance.records import HOUR, actions, digest, stated
 from tests.helpers import free_port, manifest_of, refused, small_study, until

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from shared.bundle import object_path
-from shared.pairs import check_mask, decode_png, sha256_hex
+from shared.pairs import check_mask, sha256_hex
+from shared.png import decode_png
 from tests.benchmarks.ingest_drive import Beats
 from tests.benchmarks.ingest_pairs import prepare, variant
 

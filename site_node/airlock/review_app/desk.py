@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from shared.bundle import PairEntry, object_path
 from shared.errors import SynthwardError
 from shared.journal import append
-from shared.pairs import Pair, decode_png
+from shared.pairs import Pair
+from shared.png import decode_png
 from shared.release import STEPS, Action, State
 from shared.study import ImageSpec
 from site_node.airlock.review_app.sessions import Session, Sessions
