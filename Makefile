@@ -26,14 +26,18 @@ SITES ?=
 RUNS ?=
 option = $(if $(2),--$(1) $(2))
 
-.PHONY: install demo test lint bench fuzz format proto clean
+.PHONY: install demo test lint bench fuzz format proto digests offline clean
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+# What the lists name has its digest checked; torch and torchvision, of which every index has its own builds, the version.
+DIGESTS := $(addprefix deploy/digests/,synthward.txt extras.txt development.txt)
+
+$(STAMP): pyproject.toml constraints.txt $(DIGESTS)
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Synthward needs Python 3.11 to 3.13; name one: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps --require-hashes $(addprefix --requirement ,$(DIGESTS))
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	touch $(STAMP)
 
 demo: install
@@ -69,6 +73,19 @@ format: install
 # The generated files are committed; tests/contract checks that they are those of the .proto file.
 proto: install
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. shared/wire/synthward.proto
+
+# After a change of constraints.txt. pip-tools asks the index that pip is set to.
+digests: install
+	$(PYTHON) -m venv build/digests
+	build/digests/bin/python -m pip install --quiet --disable-pip-version-check pip==26.3 pip-tools==7.6.2
+	$(BIN)/python -m deploy.digests build/digests/bin/pip-compile
+
+# Fetches half a gigabyte, or several with CUDA; then installs it as deploy/wheelhouse.md says, and uses it, without a network.
+offline: install
+	rm -rf build/wheelhouse build/offline
+	PYTHON=$(BIN)/python deploy/wheelhouse.sh build/wheelhouse
+	$(BIN)/python -m tests.end_to_end.offline build/wheelhouse build/offline
+	rm -rf build/wheelhouse build/offline
 
 clean:
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -385,6 +385,6 @@ def test_every_dependency_has_one_exact_version() -> None:
 
 def test_the_wheelhouse_packs_every_package_of_ours() -> None:
     script = (DEPLOY / "wheelhouse.sh").read_text(encoding="utf-8")
-    (copied,) = re.findall(r"cp -R (.*) \"\$copy\"", script)
+    (copied,) = re.findall(r"cp -R (.*) \"\$work/ours\"", script)
     assert {"pyproject.toml", "README.md", "LICENSE", "shared", "site_node", "coordinator"} == set(copied.split())
     subprocess.run(["sh", "-n", DEPLOY / "wheelhouse.sh"], check=True)

@@ -28,7 +28,7 @@ def image_problems(text: str) -> list[str]:
             found.append(f"fetches: {line}")
         elif name in ("ENV", "ARG") and SECRET.search(rest):
             found.append(f"secret: {line}")
-        elif name == "RUN" and "pip install" in rest and ("--no-index" not in rest or "--constraint" not in rest):
+        elif name == "RUN" and "pip install" in rest and ("--no-index" not in rest or "--require-hashes" not in rest):
             found.append(f"unpinned: {line}")
     if ":latest" in text or re.search(r"^ARG BASE=[^:]*$", text, re.M):
         found.append("latest")
@@ -51,13 +51,14 @@ def test_the_image_is_pinned_fetches_nothing_and_runs_as_nobody_special() -> Non
         ("USER 62003:62003", "USER root"),
         ("USER 62003:62003", "USER 0:0"),
         ("USER 62003:62003\n", ""),
-        ("COPY constraints.txt ./", "ADD https://example.org/constraints.txt ./"),
+        ("COPY build/wheelhouse /wheelhouse", "ADD https://example.org/wheelhouse.tar /wheelhouse"),
         ("WORKDIR /wheelhouse", "RUN curl https://example.org | sh"),
         ("FROM ${BASE}@${BASE_DIGEST} AS base", "FROM ${BASE} AS base"),
         ("ARG BASE=python:3.11-slim-bookworm", "ARG BASE=python:latest"),
         ("ARG BASE=python:3.11-slim-bookworm", "ARG BASE=python"),
         ("MALLOC_ARENA_MAX=2", "DB_PASSWORD=x"),
         ("--no-index ", ""),
+        ("--require-hashes ", ""),
     ],
 )
 def test_a_careless_image_is_noticed(old: str, new: str) -> None:

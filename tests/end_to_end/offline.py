@@ -51,7 +51,10 @@ with Image.open(file) as image:
     image.save(file)
 """
 # Ours must come from the installation, and so must what it needs.
-WHERE = "import coordinator, shared, site_node, torch; print(*(m.__file__ for m in (coordinator, shared, site_node, torch)))"
+WHERE = """
+import coordinator, shared, site_node, torch
+print(coordinator.__file__, shared.__file__, site_node.__file__, torch.__file__)
+"""
 
 
 def main(wheelhouse: Path, out: Path) -> None:
@@ -87,18 +90,13 @@ class Installation:
     def environment(self) -> dict[str, str]:
         """All that its processes know of ours."""
         path = f"{self.venv / 'bin'}:/usr/local/bin:/usr/bin:/bin"
-        return {
-            "PATH": path,
-            "HOME": str(self.folder),
-            "LANG": "C.UTF-8",
-            "OMP_NUM_THREADS": "1",
-            "PIP_CONFIG_FILE": "/dev/null",
-        }
+        home = {"HOME": str(self.folder), "LANG": "C.UTF-8"}
+        return home | {"PATH": path, "OMP_NUM_THREADS": "1", "PIP_CONFIG_FILE": "/dev/null"}
 
-    def run(self, *argv: str, status: int = 0, cwd: Path | None = None) -> str:
+    def run(self, *argv: str, status: int = 0) -> str:
         """What a command printed. Raises unless it ended with this status."""
         done = subprocess.run(
-            argv, cwd=cwd or self.folder, env=self.environment, capture_output=True, text=True, check=False,
+            argv, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False,
             timeout=_STAGE_S,
         )  # fmt: skip
         if done.returncode != status:
@@ -134,7 +132,13 @@ def step(name: str) -> Iterator[None]:
     """Says what was done, in how many seconds."""
     begun = time.monotonic()
     yield
-    print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
+    say(f"{name}: {time.monotonic() - begun:.0f} s")
+
+
+def say(line: str) -> None:
+    """To whoever waits."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def install(installation: Installation, wheelhouse: Path) -> None:
@@ -164,8 +168,8 @@ def run_study(installation: Installation, stack: contextlib.ExitStack) -> None:
         installation.run(str(installation.venv / "bin" / "python"), "-c", DRAWS, str(data), str(marked))
     with step("coordinator"):
         call(
-            coordinator, "init", "--name", "offline", "--enrolment-port", str(enrolment), "--releases-port", str(releases),
-            "--fleet-port", str(fleet), "--flower-port", str(flower),
+            coordinator, "init", "--name", "offline", "--enrolment-port", str(enrolment),
+            "--releases-port", str(releases), "--fleet-port", str(fleet), "--flower-port", str(flower),
         )  # fmt: skip
         stack.enter_context(installation.running(coordinator))
         for port in (enrolment, releases, fleet, flower):
@@ -186,7 +190,7 @@ def run_study(installation: Installation, stack: contextlib.ExitStack) -> None:
     with step("import"):
         call(site, "import")
     with step("doctor"):
-        print(json.dumps(call(site, "doctor")))
+        call(site, "doctor")
     stack.enter_context(installation.running(site))
     with step("study, training, screening"):
         (folder / "study.toml").write_text(study(), encoding="utf-8")
@@ -209,7 +213,7 @@ def run_study(installation: Installation, stack: contextlib.ExitStack) -> None:
     with step("verification"):
         call(coordinator, "verify")
         call(site, "verify")
-    print(f"{len(images)} pairs were accepted and exported, without a network")
+    say(f"{len(images)} pairs were accepted and exported, without a network")
 
 
 def study() -> str:

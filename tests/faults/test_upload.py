@@ -223,8 +223,7 @@ def test_a_coordinator_killed_between_begin_and_finish_asks_only_for_the_rest(
 ) -> None:
     manifest, objects = bundle(study)
     sha256 = make_sealed(site, manifest, objects)
-    names = sorted(objects)
-    whole, half = names[0], names[1]
+    whole, half, *rest = sorted(objects, key=lambda name: len(objects[name]), reverse=True)
     with caller(site) as north:
         north.begin_sealed(site, manifest)
         assert north.upload(sha256, chunks_of(whole, objects[whole])) == 1
@@ -232,7 +231,7 @@ def test_a_coordinator_killed_between_begin_and_finish_asks_only_for_the_rest(
     coordinator.restart()
     with caller(site) as north:
         missing = {line.sha256: line.offset for line in north.begin_sealed(site, manifest).missing}
-        assert missing == {name: 1000 if name == half else 0 for name in names[1:]}
+        assert missing == {half: 1000, **dict.fromkeys(rest, 0)}
         with refused("admission.incomplete"):
             north.finish(sha256)
     assert send(site, sha256)
