@@ -11,7 +11,6 @@ import os
 import shutil
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,23 +23,22 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image
 from sqlalchemy import Row
 
-from coordinator.claims import check_claim
 from coordinator.doubts import LOOKED_AT, masks_are_doubtful
 from coordinator.limits import DEFAULT, Limits
 from coordinator.revoking import check_not_revoked, read_revocation, take_back
 from coordinator.store.objects import ObjectStore
 from coordinator.store.shares import Stated, begin_bundle, coming_in, count_older, free
 from coordinator.store.store import Store
+from coordinator.terms import check_terms
+from coordinator.upload import Missing, Upload, missing_of
 from shared.bundle import Manifest, PairEntry, Receipt, check_object, object_path
 from shared.documents import canonical, parse, sign, verify
 from shared.errors import ExitCode, SynthwardError
-from shared.files import delete_folder, durable_folder, room_for, sync_file, sync_folder, write_atomic
+from shared.files import delete_folder, durable_folder, room_for, sync_folder, write_atomic
 from shared.identity import public_key
 from shared.pairs import Pair, sha256_hex
 from shared.study import Study
 
-MAX_BUNDLE_BYTES = 64 * 1024**3
-MAX_CHUNK_BYTES = 256 * 1024
 LARGE_BYTES = 1024 * 1024  # of a manifest
 _DECODED_TOGETHER = 4 * (os.cpu_count() or 1)
 CLEARED_AFTER = timedelta(days=1)  # of a study's end, so that nobody is at work on what is deleted
@@ -53,14 +51,6 @@ class SignedReceipt:
 
     payload: bytes
     signature: bytes
-
-
-@dataclass(frozen=True)
-class Missing:
-    """An object of which bytes up to offset are stored."""
-
-    sha256: str
-    offset: int
 
 
 class Admission:
@@ -105,10 +95,10 @@ class Admission:
                 return self._receipt_again(row)
             if row is not None and row.state == "quarantined":
                 raise SynthwardError("admission.quarantined", f"bundle {sha256} was refused before: {row.code}")
-            _compare(manifest, self._open_study(manifest))
+            check_terms(manifest, self._open_study(manifest))
             check_not_revoked(self._store, site, sha256)
             folder, sizes = self._incoming / sha256, manifest.objects()
-            missing = list(self._missing(folder, manifest))
+            missing = list(missing_of(folder, manifest))
             if missing:
                 self._limits.check_room(self._incoming, sum(sizes[lacks.sha256] - lacks.offset for lacks in missing))
             # Counted before anything lies there: nothing ever does that is not counted.
@@ -134,7 +124,7 @@ class Admission:
                 return self._receipt_again(row)
             self._open_study(manifest)
             folder = self._incoming / sha256
-            missing = list(self._missing(folder, manifest))
+            missing = list(missing_of(folder, manifest))
             if missing:
                 raise SynthwardError("admission.incomplete", f"{len(missing)} objects of {sha256} are missing")
             try:
@@ -199,20 +189,6 @@ class Admission:
         check_not_revoked(self._store, site, sha256)
         return parse(Manifest, bytes(row.manifest))
 
-    def _missing(self, folder: Path, manifest: Manifest) -> Iterator[Missing]:
-        sizes, objects = manifest.objects(), folder / "objects"
-        # Listed once: a bundle may have 200,000 objects, and to ask the kernel for each of them takes seconds.
-        found = {entry.name: entry for entry in os.scandir(objects)} if objects.is_dir() else {}
-        for name in sorted(sizes):
-            if f"{name}.png" not in found:
-                part = found.get(f"{name}.part")
-                stored = part.stat().st_size if part is not None else 0
-                if part is not None and stored == sizes[name]:
-                    # We were killed between its last byte and its check: no byte is left to send that would lead there.
-                    Path(part).unlink()
-                    stored = 0
-                yield Missing(name, stored)
-
     def _admit(self, folder: Path, manifest: Manifest) -> None:
         masks = {pair.mask for pair in manifest.pairs}
         files = {name: object_path(folder, name) for name in sorted(manifest.objects())}
@@ -256,82 +232,7 @@ class Admission:
         self._store.quarantine_bundle(sha256, code, site=site)
 
 
-class Upload:
-    """Takes the objects of one bundle, chunk by chunk."""
-
-    def __init__(self, sha256: str, folder: Path, manifest: Manifest, lock: threading.Lock, limits: Limits) -> None:
-        self.sha256 = sha256
-        self._folder = folder
-        self._sizes = manifest.objects()
-        self._lock = lock
-        self._limits = limits
-
-    def store_chunk(self, name: str, offset: int, data: bytes) -> bool:
-        """Appends a chunk to an object; True when the object is complete and checked, its bytes flushed to the disk."""
-        size = self._sizes.get(name)
-        if size is None:
-            raise SynthwardError("admission.unexpected", f"bundle {self.sha256} names no such object")
-        if not data:  # a stream of these would never end
-            raise SynthwardError("admission.size", "a chunk holds nothing")
-        if len(data) > MAX_CHUNK_BYTES or offset + len(data) > size:
-            raise SynthwardError("admission.size", f"a chunk goes beyond the {size} bytes stated for {name}")
-        with self._lock:
-            complete = object_path(self._folder, name)
-            if complete.exists():
-                return True
-            if not complete.parent.exists():  # admitted, refused or taken back by another connection meanwhile
-                raise SynthwardError("admission.incomplete", f"bundle {self.sha256} is not coming in any more")
-            part = complete.with_suffix(".part")
-            stored = part.stat().st_size if part.exists() else 0
-            if offset != stored:
-                raise SynthwardError("admission.offset", f"a chunk starts at {offset}, {stored} bytes are stored")
-            # Asked again at each chunk: at Begin nobody knows how much others are about to send.
-            self._limits.check_room(self._folder, len(data))
-            with room_for(part), part.open("ab") as file:
-                file.write(data)
-            if offset + len(data) < size:
-                return False
-            _finish_object(part, complete, name)
-            return True
-
-    def settle(self) -> None:
-        """Flushes the folder's list of objects: from now on those that are complete survive a power cut."""
-        with self._lock:
-            if self._folder.exists():  # taken back meanwhile
-                sync_folder(self._folder / "objects")
-
-
 def _look(folder: Path, line: PairEntry) -> Pair:
     """A pair that was checked, without checking it again."""
     with Image.open(object_path(folder, line.image)) as image, Image.open(object_path(folder, line.mask)) as mask:
         return Pair(np.asarray(image), np.asarray(mask))
-
-
-def _compare(manifest: Manifest, study: Study) -> None:
-    """The manifest keeps to its study. Raises admission.study, admission.size, admission.floor, admission.epsilon."""
-    stated = (
-        manifest.size_px, manifest.channels, manifest.generator, manifest.preset, manifest.style, manifest.style_source,
-        manifest.privacy.mode,
-    )  # fmt: skip
-    asked = (
-        study.image.size_px, study.image.channels, study.generator.kind, study.generator.preset, study.style.kind,
-        study.style.source, study.privacy.mode,
-    )  # fmt: skip
-    if stated != asked:
-        raise SynthwardError("admission.study", f"the bundle states {stated}, the study asks for {asked}")
-    if len(manifest.pairs) > study.release.max_pairs or sum(manifest.objects().values()) > MAX_BUNDLE_BYTES:
-        raise SynthwardError("admission.size", f"the bundle has {len(manifest.pairs)} pairs, more than agreed")
-    if manifest.training_patients < study.release.min_patients:
-        raise SynthwardError("admission.floor", "the bundle comes from fewer patients than the study's floor")
-    if manifest.privacy.dp is not None:
-        check_claim(manifest.privacy.dp, study.privacy)
-
-
-def _finish_object(part: Path, complete: Path, name: str) -> None:
-    if sha256_hex(part.read_bytes()) != name:
-        part.unlink()
-        raise SynthwardError(
-            "admission.digest", f"object {name} arrived changed", do="send it again from its first byte"
-        )
-    sync_file(part)  # before it has the name of a complete one, which is not looked at again until Finish
-    part.rename(complete)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from coordinator.admission import MAX_CHUNK_BYTES, Admission, Missing, SignedReceipt
+from coordinator.admission import Admission, SignedReceipt
 from coordinator.capture import Capture
 from coordinator.store.store import Store
+from coordinator.upload import MAX_CHUNK_BYTES, Missing
 from shared.bundle import Manifest, object_path
 from shared.documents import MAX_DOCUMENT_BYTES, parse
 from shared.errors import ExitCode, SynthwardError

@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 import grpc
 import structlog
 
-from coordinator.admission import Admission, SignedReceipt, Upload
+from coordinator.admission import Admission, SignedReceipt
 from coordinator.capture import Capture
 from coordinator.checkpoints import Checkpoints
 from coordinator.enrolment import Application
 from coordinator.seats import Seats
 from coordinator.store.certificates import check_holds
 from coordinator.store.store import Store
+from coordinator.upload import Upload
 from shared.errors import SynthwardError
 from shared.identity import peer
 from shared.wire import synthward_pb2 as pb

@@ -28,8 +28,8 @@ import stamina
 import structlog
 from sqlalchemy import Connection, Engine, event
 
-from coordinator.admission import Upload
 from coordinator.datasets.build import build
+from coordinator.upload import Upload
 from shared import journal as chain
 from shared.documents import verify
 from shared.errors import SynthwardError

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from coordinator.admission import _compare
+from coordinator.terms import check_terms
 from shared.documents import canonical, parse
 from shared.pairs import Pixels
 from shared.privacy import ACCESS_WORDS
@@ -250,6 +250,6 @@ def test_a_policy_against_real_images_leaves_public_ones(source: StyleSource) ->
 def test_a_bundle_in_another_style_than_the_studys_is_refused(change: dict[str, object]) -> None:
     study = make_study(image={"size_px": 32})
     entries, _ = png_objects([noise_pair(1)])
-    _compare(manifest_of(study, "north", entries), study)
+    check_terms(manifest_of(study, "north", entries), study)
     with refused("admission.study"):
-        _compare(manifest_of(study, "north", entries, **change), study)
+        check_terms(manifest_of(study, "north", entries, **change), study)
