@@ -11,7 +11,7 @@ import typer
 
 from coordinator.backup_cli import backup as backup_command
 from coordinator.backup_cli import restore as restore_command
-from coordinator.cli_options import DEFAULT_HOME, HomeOption, JsonOption
+from coordinator.cli_options import DEFAULT_HOME, OPERATOR, HomeOption, JsonOption
 from coordinator.portable_cli import import_bundles
 from coordinator.quarantine_cli import quarantine_app
 from coordinator.report_cli import report as report_command
@@ -37,7 +37,6 @@ app.command("report")(report_command)
 app.command("backup")(backup_command)
 app.command("restore")(restore_command)
 app.command("import")(import_bundles)
-OPERATOR = "operator"
 
 
 @app.command()

@@ -12,6 +12,7 @@ from shared.errors import SynthwardError
 HomeOption = Annotated[Path, typer.Option("--home", envvar="SYNTHWARD_COORDINATOR_HOME", help="Its folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 DEFAULT_HOME = Path("synthward-coordinator")
+OPERATOR = "operator"  # who the journal says it was, of what is done by a command
 BecauseOption = Annotated[str, typer.Option("--because", help="The reason, for the journal. Names no patient.")]
 _MOST_CHARACTERS = 500
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from coordinator.cli_options import DEFAULT_HOME, BecauseOption, HomeOption, JsonOption, megabytes, reason_of
+from coordinator.cli_options import DEFAULT_HOME, OPERATOR, BecauseOption, HomeOption, JsonOption, megabytes, reason_of
 from coordinator.settings import Home
 from shared.console import emit, errors
 
-_OPERATOR = "operator"
 quarantine_app = typer.Typer(no_args_is_help=True, help="Refused bundles: list them, discard one.")
 
 
@@ -39,6 +38,6 @@ def discard(sha256: str, because: BecauseOption, home: HomeOption = DEFAULT_HOME
 
         reason, here = reason_of(because, "why the bundle was discarded"), Home(home)
         here.settings()
-        news = discard_bundle(here, Store(here.database_url()), sha256, reason, actor=_OPERATOR)
+        news = discard_bundle(here, Store(here.database_url()), sha256, reason, actor=OPERATOR)
         said = f"{sha256} is discarded." if news else f"{sha256} was discarded before."
         emit({"bundle": sha256, "discarded_now": news}, said, as_json=as_json)

@@ -10,6 +10,7 @@ from coordinator.admission import DOUBT
 from coordinator.datasets.build import Dataset, read_pair
 from coordinator.settings import Home
 from coordinator.store.checkpoints import check_rollbacks
+from coordinator.store.figures import journalled
 from coordinator.store.objects import ObjectStore
 from coordinator.store.store import Store
 from shared import journal
@@ -34,7 +35,7 @@ def study_status(home: Home, name: str) -> dict[str, Any]:
     answers = store.deliveries(published.sha256)
     rows = store.bundles(published.sha256, "accepted")
     bundles = [parse(Manifest, bytes(row.manifest)) for row in rows]
-    doubts = {entry.subject for entry in store.journal() if entry.action == DOUBT}
+    doubts = journalled(store, DOUBT)
     revoked = [row.site for row in store.bundles(published.sha256, "revoked")]
     return {
         "study": published.study.study_id,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from coordinator.cli_options import DEFAULT_HOME, BecauseOption, HomeOption, JsonOption, megabytes, reason_of
+from coordinator.cli_options import DEFAULT_HOME, OPERATOR, BecauseOption, HomeOption, JsonOption, megabytes, reason_of
 from coordinator.settings import Home
 from shared.console import emit, errors, table
 from shared.errors import SynthwardError
 
-_OPERATOR = "operator"
 site_app = typer.Typer(no_args_is_help=True, help="Sites: list them, revoke one.")
 
 
@@ -49,7 +48,7 @@ def revoke(
         reason, here = reason_of(because, "why the site was revoked"), Home(home)
         here.settings()
         store = Store(here.database_url())
-        news = revoke_site(store, site, reason, actor=_OPERATOR)
+        news = revoke_site(store, site, reason, actor=OPERATOR)
         quiet_flower(here)
         gone = _off_the_superlink(here, store.site(site).flower_key)
         said = f"{site} is revoked." if news else f"{site} was revoked before."

@@ -23,7 +23,10 @@ def write_private(path: Path, data: bytes, *, exclusive: bool = False) -> None:
     """Writes data likewise, for its owner only (0600). exclusive: raises FileExistsError rather than overwrite."""
     if exclusive:
         with _beside(path, data, 0o600) as partial:
-            _link(partial, path)
+            if not linked(partial, path):  # a file system without links: the second best
+                if path.exists():
+                    raise FileExistsError(path)
+                partial.replace(path)
     else:
         write_atomic(path, data, mode=0o600)
 
@@ -50,15 +53,18 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         os.fsync(file.fileno())
 
 
-def _link(file: Path, path: Path) -> None:
+def linked(file: Path, path: Path) -> bool:
+    """Makes path another name of the file; False where the disk is another, or has no links.
+
+    Raises FileExistsError where the name is taken.
+    """
     try:
         path.hardlink_to(file)
     except FileExistsError:
         raise
-    except OSError:  # a file system without links: the second best
-        if path.exists():
-            raise FileExistsError(path) from None
-        file.replace(path)
+    except OSError:
+        return False
+    return True
 
 
 def sync_folder(folder: Path) -> None:

@@ -6,7 +6,6 @@ the place where it registers a node is the one function that tests may replace.
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +43,7 @@ from shared.identity import (
 from shared.invitation import Invitation
 from shared.pairs import Pair, sha256_hex
 from shared.png import encode_png
+from shared.ports import free_ports
 from shared.privacy import Access, PrivacyStatement
 from shared.study import Study
 from shared.wire import synthward_pb2 as pb
@@ -72,9 +72,7 @@ def until(what: Callable[[], bool]) -> None:
 
 def free_port() -> int:
     """A port that nobody has at the moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
 
 
 def small_study(**changes: object) -> Study:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import time
@@ -25,19 +24,11 @@ from shared.identity import (
     new_tls_key,
     save_key,
 )
+from shared.ports import free_ports
 from site_node.certificate import Identity, key_pem, write_identity
 from site_node.settings import Home as SiteHome
 from site_node.settings import Settings as SiteSettings
 from tests.sites import make_site
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody has now."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 @contextmanager

@@ -83,7 +83,9 @@ class _Round:
         """Asks for what is open: first about orders that sites have, all at once, then what is missing, one by one."""
         self._ask([key for key in self.open if key in self._confirmed])
         for name in dict.fromkeys(name for name, _ in self.open):
-            self._ask([key for key in self.open if key[0] == name and key not in self._confirmed])
+            missing = [key for key in self.open if key[0] == name and key not in self._confirmed]
+            if missing:
+                self._ask(missing)
 
     def _ask(self, keys: Iterable[Key]) -> None:
         """Asks each site that is free about one of its open orders; final answers close them."""

@@ -1,4 +1,4 @@
-"""Counts over the store, for monitoring."""
+"""Figures and lists over the store, for those who watch it."""
 
 from __future__ import annotations
 
@@ -23,3 +23,10 @@ def journal_entries(store: Store) -> int:
     """How many entries the journal has."""
     with store.reading.begin() as connection:
         return connection.execute(select(func.max(schema.journal.c.seq))).scalar() or 0
+
+
+def journalled(store: Store, action: str) -> set[str]:
+    """What the journal says this was done to."""
+    table = schema.journal
+    with store.reading.begin() as connection:
+        return {row.subject for row in connection.execute(select(table.c.subject).where(table.c.action == action))}

@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 
 from shared.errors import SynthwardError
-from shared.files import durable_folder, room_for, sync_folder, write_atomic
+from shared.files import durable_folder, linked, room_for, sync_folder, write_atomic
 from shared.pairs import sha256_hex
 
 
@@ -73,9 +73,6 @@ class ObjectStore:
 def _link(file: Path, place: Path) -> bool:
     """Makes place another name of the file, or finds it taken; False where the disk is another, or has no links."""
     try:
-        place.hardlink_to(file)
+        return linked(file, place)
     except FileExistsError:
-        pass
-    except OSError:
-        return False
-    return True
+        return True

@@ -27,6 +27,7 @@ from deploy.demo.study import STEWARD, demo_policy, write_study
 from deploy.demo.together import each
 from shared.errors import SynthwardError
 from shared.files import write_private
+from shared.ports import free_ports
 
 _START_S = 60.0
 
@@ -65,7 +66,7 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack) -> None:
             folders = phantom_folders(work / "data", cases=options.cases, size_px=options.size)
 
     with meter.stage("coordinator"):
-        enrolment, releases, fleet, flower, *nodes = _free_ports(4 + len(folders))
+        enrolment, releases, fleet, flower, *nodes = free_ports(4 + len(folders))
         coordinator = Party("synthward-coordinator", work / "coordinator")
         coordinator.call(
             "init", "--name", "demo",
@@ -161,14 +162,6 @@ def _approve(site: SiteParty) -> None:
 def _password_file(site: SiteParty) -> Path:
     """Where the demo's steward has its password: a script has to keep it somewhere, a person should not."""
     return site.home / "private" / "steward.password"
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 def _wait_for_port(port: int, party: Party) -> None:

@@ -115,15 +115,18 @@ for number in range(10**9):
 
 
 def test_whoever_is_killed_while_putting_leaves_whole_objects_alone(objects: Objects, tmp_path: Path) -> None:
+    def whole() -> set[str]:
+        # What a folder keeps of an object that is being written has a name that is no digest.
+        return {name for name in objects.names() if not name.startswith(".")}
+
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", _PUT_FOR_EVER, objects.url], env=environment)
     try:
-        until(lambda: len(objects.names()) > 3)
+        until(lambda: len(whole()) > 3)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait(timeout=20)
     store = objects.open()
-    # What a folder keeps of an object that was being written has a name that is no digest.
-    names = {name for name in objects.names() if not name.startswith(".")}
+    names = whole()
     assert len(names) > 3
     assert all(sha256_hex(store.get(name)) == name for name in names)

@@ -29,6 +29,7 @@ from typing import Any
 
 from deploy.demo.study import STEWARD, demo_policy
 from shared.errors import ExitCode
+from shared.ports import free_ports
 from site_node.work.no_network import leave_network, only_loopback
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -239,15 +240,6 @@ seeds = [0]
 steps = 2
 batch_size = 8
 """
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 def wait_for_port(port: int) -> None:

@@ -17,7 +17,8 @@ from coordinator.service import superlink
 from coordinator.settings import Home, Settings
 from shared.errors import SynthwardError
 from shared.identity import flower_public_bytes, new_flower_key
-from tests.superlink import free_ports, running_superlink
+from shared.ports import free_ports
+from tests.superlink import running_superlink
 
 
 @pytest.fixture(scope="module")

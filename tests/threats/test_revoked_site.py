@@ -40,6 +40,7 @@ from shared.identity import (
     peer,
 )
 from shared.pairs import sha256_hex
+from shared.ports import free_ports
 from shared.wire import synthward_pb2 as pb
 from shared.wire import synthward_pb2_grpc as rpc
 from shared.wire.status import error_from
@@ -51,7 +52,7 @@ from site_node.standing import read_standing
 from site_node.status import read_status
 from tests.enrolled_site import EnrolledSite
 from tests.helpers import Coordinator, new_home, outbox_state, refused, small_study
-from tests.superlink import free_ports, running_superlink
+from tests.superlink import running_superlink
 
 pytestmark = pytest.mark.usefixtures("impatient")
 BECAUSE = "the contract has ended"
